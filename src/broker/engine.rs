@@ -1,0 +1,263 @@
+//! The contract every log engine keeps. This text is the specification; `conformance.rs` is the same text as tests.
+//!
+//! # Order and offsets
+//! A partition is a sequence of records. [`Engine::commit`] appends to its end; offsets grow and are never reused (I2).
+//! The writes of one [`Commit`] become visible together or not at all.
+//!
+//! # Durability and visibility
+//! When `commit` returns `Ok`, every record of it is on stable storage and keeps its offset (I1). [`Engine::fetch`]
+//! returns durable records only (I3): what a reader has seen, a power cut does not take back.
+//!
+//! # Idempotence
+//! A commit with an [`IdempotencyKey`] that was seen in the last 24 hours appends nothing and returns the first answer
+//! with [`Ack::replayed`] set, provided that the body's digest is the same; another digest is
+//! [`CommitError::KeyReused`]. The key is stored with the records, so this holds across a crash.
+//!
+//! # Cancellation
+//! Dropping the future of `commit` does not cancel the write.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::record::RecordBatch;
+use crate::clock::Timestamp;
+use crate::names::{Offset, TopicId, TopicPartition};
+
+/// Who is billed and scheduled for a commit: an application or, for a person's own writes, a person.
+/// Opaque to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(pub uuid::Uuid);
+
+/// What an engine must hold for one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// The incarnation; never reused.
+    pub id: TopicId,
+    /// Number of partitions, at least 1. May grow, never shrinks.
+    pub partitions: u32,
+}
+
+/// One batch for one partition.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// Where to append.
+    pub to: TopicPartition,
+    /// What to append; its base offset is assigned by the engine.
+    pub batch: RecordBatch,
+    /// Append only if the partition's next offset is this one.
+    pub expect: Option<Offset>,
+}
+
+/// Makes a repeated request harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Hash of (principal, topic, the client's key).
+    pub key: [u8; 16],
+    /// Digest of the request, so that a reused key with another body is found out.
+    pub digest: [u8; 16],
+}
+
+/// One atomic unit of writing.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Who writes.
+    pub tenant: Tenant,
+    /// What is written, at most [`Capabilities::commit_bytes_max`] in all. Several writes may name one partition; they
+    /// keep their order.
+    pub writes: Vec<Write>,
+    /// See the module's text.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// Where one write went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The partition.
+    pub to: TopicPartition,
+    /// Offset of the first record.
+    pub first: Offset,
+    /// Number of records.
+    pub count: u32,
+    /// Time of the records' acceptance by the engine.
+    pub timestamp: Timestamp,
+}
+
+/// The answer to a durable commit, one entry per write, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// Where each write went.
+    pub appended: Vec<Appended>,
+    /// Nothing was appended now: this is the stored answer of an earlier commit with the same key.
+    pub replayed: bool,
+}
+
+/// The readable range of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Offset of the first record still kept.
+    pub start: Offset,
+    /// Offset that the next record gets; everything below is durable.
+    pub end: Offset,
+}
+
+/// What a fetch returned.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Whole batches in order. The first may begin before the offset asked for.
+    pub batches: Vec<RecordBatch>,
+    /// The range at the time of the fetch.
+    pub bounds: Bounds,
+}
+
+/// What an engine can do, so that the portal can say "not enforceable on this engine" instead of pretending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Name for people: "embedded", "memory".
+    pub name: &'static str,
+    /// Records outlive the process.
+    pub durable: bool,
+    /// `Write::expect` is honoured.
+    pub conditional_append: bool,
+    /// Upper bound of the sum of batch sizes in one commit, in bytes.
+    pub commit_bytes_max: usize,
+}
+
+/// What an engine has done and how fast its disk is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EngineStats {
+    /// Partitions known.
+    pub partitions: u64,
+    /// Records acknowledged since the start of the process.
+    pub records_committed: u64,
+    /// Bytes of record batches acknowledged since the start of the process.
+    pub bytes_committed: u64,
+    /// Commit groups written; `records_committed / groups` says how well grouping works.
+    pub groups: u64,
+    /// Median time of one synchronisation to stable storage.
+    pub sync_p50: Duration,
+    /// 99th percentile of the same.
+    pub sync_p99: Duration,
+    /// Bytes kept on disk for records, without the write-ahead log.
+    pub stored_bytes: u64,
+}
+
+/// Why a commit failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The engine does not hold this partition (yet).
+    #[error("unknown partition")]
+    UnknownPartition(TopicPartition),
+    /// `Write::expect` did not hold; nothing was appended.
+    #[error("the partition's next offset is {next}")]
+    OffsetMismatch {
+        /// The partition.
+        at: TopicPartition,
+        /// Its next offset.
+        next: Offset,
+    },
+    /// The key was used with another body; nothing was appended.
+    #[error("the idempotency key was used with another request")]
+    KeyReused,
+    /// The commit is larger than the engine takes.
+    #[error("a commit has at most {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Too much is waiting to be written; nothing was appended.
+    #[error("the engine is busy")]
+    Busy,
+    /// The disk is full: reading goes on, nothing was appended.
+    #[error("the storage is full and takes no records")]
+    ReadOnly,
+    /// The engine is stopping or its storage failed. Whether the records were appended is unknown.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// Why a fetch failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The engine does not hold this partition (yet).
+    #[error("unknown partition")]
+    UnknownPartition(TopicPartition),
+    /// The offset lies before the first kept record or beyond the end.
+    #[error("the offset is outside {}..={}", .0.start, .0.end)]
+    OutOfRange(Bounds),
+    /// Stored bytes do not match their checksum; other partitions go on.
+    #[error("stored records are damaged at offset {at}")]
+    Damaged {
+        /// First offset that cannot be read.
+        at: Offset,
+    },
+    /// The engine has stopped or its disk failed.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// Why an administrative call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    /// Partitions can be added, not removed.
+    #[error("a topic cannot go from {from} to {to} partitions")]
+    FewerPartitions {
+        /// What the engine holds.
+        from: u32,
+        /// What was asked for.
+        to: u32,
+    },
+    /// The engine has stopped or its disk failed.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// Tells a reader of one or many partitions that something new became durable in any of them.
+///
+/// One registration however many partitions; spurious wake-ups are allowed, missed ones are not.
+#[async_trait]
+pub trait Watch: Send {
+    /// Returns once any watched partition has grown, was deleted, or the engine stopped, since the previous call
+    /// returned (or since the watch was made). Cancel-safe.
+    async fn changed(&mut self);
+}
+
+/// A log engine. See the module's text for what it promises.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// What this engine can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Makes the topic exist with at least these partitions. Idempotent; durable when it returns.
+    async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), AdminError>;
+
+    /// Forgets the topic and its records. Idempotent; durable when it returns, the space is freed later.
+    async fn delete_topic(&self, topic: TopicId) -> Result<(), AdminError>;
+
+    /// Appends. See the module's text.
+    async fn commit(&self, commit: Commit) -> Result<Ack, CommitError>;
+
+    /// Durable batches from `from` on, about `bytes_max` of them but at least one if there is any; none at the end.
+    async fn fetch(&self, at: TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched, FetchError>;
+
+    /// The readable range now.
+    fn bounds(&self, at: TopicPartition) -> Result<Bounds, FetchError>;
+
+    /// Offset of the first record whose timestamp is `at_or_after` or later; the end if there is none.
+    async fn offset_for_timestamp(&self, at: TopicPartition, at_or_after: Timestamp) -> Result<Offset, FetchError>;
+
+    /// See [`Watch`]. Unknown partitions are ignored.
+    fn watch(&self, partitions: &[TopicPartition]) -> Box<dyn Watch>;
+
+    /// Bytes kept for one topic; 0 for an unknown one.
+    fn stored_bytes(&self, topic: TopicId) -> u64;
+
+    /// Figures since the start.
+    fn stats(&self) -> EngineStats;
+
+    /// Why the engine no longer takes records, if so. For `/readyz`.
+    fn fault(&self) -> Option<String>;
+
+    /// Makes everything durable and stops. Later calls fail with `Stopped`.
+    async fn close(&self);
+}

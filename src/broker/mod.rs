@@ -1,0 +1,7 @@
+//! The broker: what Weir promises about records, and the engines that keep the promise.
+//!
+//! The broker knows topics by [`TopicId`](crate::names::TopicId) and tenants by an opaque id. It never learns who owns a
+//! topic or who may read it; that is the catalog's, and `gateway` is where the two meet.
+
+pub mod engine;
+pub mod record;

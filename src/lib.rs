@@ -1,0 +1,12 @@
+//! Weir: one home for a company's event streams.
+//!
+//! Read the modules in this order; each may use the ones below it, never the ones above (see `ARCHITECTURE.md`).
+
+pub mod web;
+
+pub mod catalog;
+
+pub mod broker;
+
+pub mod clock;
+pub mod names;
