@@ -8,5 +8,7 @@ pub mod catalog;
 
 pub mod broker;
 
+pub mod embedded_postgres;
+
 pub mod clock;
 pub mod names;
