@@ -2,7 +2,8 @@
 //!
 //! # Order and offsets
 //! A partition is a sequence of records. [`Engine::commit`] appends to its end; offsets grow and are never reused (I2).
-//! The writes of one [`Commit`] become visible together or not at all.
+//! The writes of one [`Commit`] become visible together or not at all. A commit without writes appends nothing and is
+//! acknowledged.
 //!
 //! # Durability and visibility
 //! When `commit` returns `Ok`, every record of it is on stable storage and keeps its offset (I1). [`Engine::fetch`]
@@ -11,7 +12,9 @@
 //! # Idempotence
 //! A commit with an [`IdempotencyKey`] that was seen in the last 24 hours appends nothing and returns the first answer
 //! with [`Ack::replayed`] set, provided that the body's digest is the same; another digest is
-//! [`CommitError::KeyReused`]. The key is stored with the records, so this holds across a crash.
+//! [`CommitError::KeyReused`]. The key is stored with the records, so this holds across a crash. A commit that was
+//! refused does not use up its key. Memory for keys is bounded per [`Tenant`] and in all; beyond the bound the oldest
+//! are forgotten early.
 //!
 //! # Cancellation
 //! Dropping the future of `commit` does not cancel the write.
@@ -45,7 +48,7 @@ pub struct Write {
     pub to: TopicPartition,
     /// What to append; its base offset is assigned by the engine.
     pub batch: RecordBatch,
-    /// Append only if the partition's next offset is this one.
+    /// Append only if the partition's next offset, after the commit's earlier writes to it, is this one.
     pub expect: Option<Offset>,
 }
 
@@ -218,7 +221,7 @@ pub enum AdminError {
 #[async_trait]
 pub trait Watch: Send {
     /// Returns once any watched partition has grown, was deleted, or the engine stopped, since the previous call
-    /// returned (or since the watch was made). Cancel-safe.
+    /// returned (or since the watch was made); at once on a stopped engine. Cancel-safe.
     async fn changed(&mut self);
 }
 

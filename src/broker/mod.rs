@@ -5,3 +5,9 @@
 
 pub mod engine;
 pub mod record;
+
+pub mod idempotency;
+pub mod memory;
+
+#[cfg(test)]
+pub(crate) mod conformance;

@@ -1,0 +1,202 @@
+//! The answers of recent commits by idempotency key: bounded by age, by tenant and in all.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::engine::{Appended, IdempotencyKey, Tenant};
+use crate::clock::Timestamp;
+
+/// How long a key is remembered.
+pub const WINDOW: Duration = Duration::from_hours(24);
+
+/// Bounds of the memory in which keys are kept. Beyond them the oldest are forgotten before their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdempotencyLimits {
+    /// Keys of one tenant.
+    pub keys_per_tenant: usize,
+    /// Keys of all tenants; about 250 bytes each.
+    pub keys: usize,
+}
+
+impl Default for IdempotencyLimits {
+    fn default() -> Self {
+        Self { keys_per_tenant: 1_000_000, keys: 2_000_000 }
+    }
+}
+
+/// One remembered commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Remembered {
+    pub(super) tenant: Tenant,
+    pub(super) digest: [u8; 16],
+    /// When the commit was accepted.
+    pub(super) at: Timestamp,
+    pub(super) appended: Box<[Appended]>,
+}
+
+/// What is known about a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lookup<'a> {
+    /// Nothing: go on.
+    New,
+    /// The same request was committed; this was the answer.
+    Same(&'a [Appended]),
+    /// Another request used the key.
+    Other,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Idempotency {
+    limits: IdempotencyLimits,
+    by_key: HashMap<[u8; 16], Remembered>,
+    /// Keys in the order in which they were seen.
+    by_tenant: HashMap<Tenant, VecDeque<([u8; 16], Timestamp)>>,
+}
+
+impl Idempotency {
+    pub(super) fn new(limits: IdempotencyLimits) -> Self {
+        Self { limits, by_key: HashMap::new(), by_tenant: HashMap::new() }
+    }
+
+    pub(super) fn lookup(&self, key: &IdempotencyKey, now: Timestamp) -> Lookup<'_> {
+        match self.by_key.get(&key.key) {
+            Some(seen) if !expired(seen.at, now) => {
+                if seen.digest == key.digest {
+                    Lookup::Same(&seen.appended)
+                } else {
+                    Lookup::Other
+                }
+            }
+            _ => Lookup::New,
+        }
+    }
+
+    pub(super) fn insert(&mut self, key: [u8; 16], seen: Remembered) {
+        let (tenant, at) = (seen.tenant, seen.at);
+        self.by_key.insert(key, seen);
+        self.by_tenant.entry(tenant).or_default().push_back((key, at));
+        self.forget_expired(tenant, at);
+        self.forget_oldest(tenant, self.limits.keys_per_tenant);
+        if self.by_key.len() > self.limits.keys {
+            self.forget_of_the_largest();
+        }
+    }
+
+    /// Forgets what is too old, of every tenant.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        let tenants: Vec<_> = self.by_tenant.keys().copied().collect();
+        for tenant in tenants {
+            self.forget_expired(tenant, now);
+        }
+    }
+
+    /// Everything remembered, tenant by tenant in the order it was seen: what a snapshot holds.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8; 16], &Remembered)> {
+        self.by_tenant.values().flatten().filter_map(|(key, at)| {
+            let seen = self.by_key.get(key)?;
+            (seen.at == *at).then_some((key, seen))
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    fn forget_expired(&mut self, tenant: Tenant, now: Timestamp) {
+        let Some(queue) = self.by_tenant.get_mut(&tenant) else { return };
+        while let Some(&(key, at)) = queue.front()
+            && expired(at, now)
+        {
+            queue.pop_front();
+            forget(&mut self.by_key, &key, at);
+        }
+        if queue.is_empty() {
+            self.by_tenant.remove(&tenant);
+        }
+    }
+
+    fn forget_oldest(&mut self, tenant: Tenant, keep: usize) {
+        let Some(queue) = self.by_tenant.get_mut(&tenant) else { return };
+        while queue.len() > keep
+            && let Some((key, at)) = queue.pop_front()
+        {
+            forget(&mut self.by_key, &key, at);
+        }
+    }
+
+    /// The tenant that holds the most pays, so that one tenant's flood does not make the others' retries unsafe. A
+    /// sixteenth at a time keeps the search for that tenant rare.
+    fn forget_of_the_largest(&mut self) {
+        let largest = self.by_tenant.iter().max_by_key(|(_, queue)| queue.len());
+        if let Some((&tenant, queue)) = largest {
+            let keep = queue.len() - queue.len().div_ceil(16);
+            self.forget_oldest(tenant, keep);
+        }
+    }
+}
+
+/// A key that was used again after its window has a later entry in the queue, which must survive the earlier one.
+fn forget(by_key: &mut HashMap<[u8; 16], Remembered>, key: &[u8; 16], at: Timestamp) {
+    if by_key.get(key).is_some_and(|seen| seen.at == at) {
+        by_key.remove(key);
+    }
+}
+
+fn expired(at: Timestamp, now: Timestamp) -> bool {
+    now.0.saturating_sub(at.0) >= i64::try_from(WINDOW.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: Tenant = Tenant(uuid::Uuid::from_u128(1));
+    const OTHER: Tenant = Tenant(uuid::Uuid::from_u128(2));
+
+    fn key(n: u8) -> IdempotencyKey {
+        IdempotencyKey { key: [n; 16], digest: [0; 16] }
+    }
+
+    fn seen(tenant: Tenant, at: i64) -> Remembered {
+        Remembered { tenant, digest: [0; 16], at: Timestamp(at), appended: Box::new([]) }
+    }
+
+    fn knows(table: &Idempotency, n: u8, now: i64) -> bool {
+        table.lookup(&key(n), Timestamp(now)) == Lookup::Same(&[])
+    }
+
+    #[test]
+    fn a_key_is_forgotten_after_a_day_and_may_be_used_again() {
+        let day = i64::try_from(WINDOW.as_millis()).unwrap();
+        let mut table = Idempotency::new(IdempotencyLimits::default());
+        table.insert([1; 16], seen(TENANT, 0));
+        assert!(knows(&table, 1, day - 1));
+        assert!(!knows(&table, 1, day));
+        table.insert([1; 16], seen(TENANT, day));
+        assert!(knows(&table, 1, day + 1), "the first use's expiry does not take the second with it");
+        table.sweep(Timestamp(2 * day));
+        assert_eq!((table.len(), table.iter().count()), (0, 0));
+    }
+
+    #[test]
+    fn a_tenant_at_its_bound_forgets_its_own_oldest() {
+        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 2, keys: 100 });
+        table.insert([9; 16], seen(OTHER, 0));
+        for n in 1..=3 {
+            table.insert([n; 16], seen(TENANT, 0));
+        }
+        assert_eq!([1, 2, 3, 9].map(|n| knows(&table, n, 0)), [false, true, true, true]);
+    }
+
+    #[test]
+    fn at_the_common_bound_the_largest_tenant_pays() {
+        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 100, keys: 4 });
+        for n in 1..=3 {
+            table.insert([n; 16], seen(TENANT, 0));
+        }
+        table.insert([8; 16], seen(OTHER, 0));
+        table.insert([9; 16], seen(OTHER, 0));
+        assert_eq!([1, 2, 3, 8, 9].map(|n| knows(&table, n, 0)), [false, true, true, true, true]);
+    }
+}

@@ -1,0 +1,254 @@
+//! The engine's contract in the simplest form that keeps it: everything in memory, under one lock. For tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::engine::{
+    Ack, AdminError, Appended, Bounds, Capabilities, Commit, CommitError, Engine, EngineStats, FetchError, Fetched,
+    TopicSpec, Watch,
+};
+use super::idempotency::{Idempotency, IdempotencyLimits, Lookup, Remembered};
+use super::record::RecordBatch;
+use crate::clock::{Clock, Timestamp};
+use crate::names::{Offset, TopicId, TopicPartition};
+
+/// Largest commit, in bytes.
+const COMMIT_BYTES_MAX: usize = 16 << 20;
+
+/// See the module's text. Cheap to clone; clones share the records.
+#[derive(Clone)]
+pub struct MemoryEngine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Moves with every change; watchers of anything wake, which the contract allows.
+    changes: watch::Sender<Change>,
+}
+
+#[derive(Clone, Copy)]
+struct Change {
+    closed: bool,
+}
+
+struct State {
+    topics: BTreeMap<TopicId, Vec<Vec<RecordBatch>>>,
+    idempotency: Idempotency,
+    stats: EngineStats,
+    closed: bool,
+}
+
+impl MemoryEngine {
+    /// An empty engine.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let state = State {
+            topics: BTreeMap::new(),
+            idempotency: Idempotency::new(IdempotencyLimits::default()),
+            stats: EngineStats::default(),
+            closed: false,
+        };
+        let changes = watch::Sender::new(Change { closed: false });
+        Self { shared: Arc::new(Shared { clock, state: Mutex::new(state), changes }) }
+    }
+}
+
+impl State {
+    fn partition(&self, at: TopicPartition) -> Result<&Vec<RecordBatch>, FetchError> {
+        if self.closed {
+            return Err(FetchError::Stopped);
+        }
+        let index = usize::try_from(at.partition).unwrap_or(usize::MAX);
+        self.topics.get(&at.topic).and_then(|p| p.get(index)).ok_or(FetchError::UnknownPartition(at))
+    }
+
+    fn bounds(&self, at: TopicPartition) -> Result<Bounds, FetchError> {
+        Ok(Bounds { start: Offset(0), end: end(self.partition(at)?) })
+    }
+
+    fn commit(&mut self, commit: Commit, now: Timestamp) -> Result<Ack, CommitError> {
+        if self.closed {
+            return Err(CommitError::Stopped);
+        }
+        if commit.writes.iter().map(|w| w.batch.len()).sum::<usize>() > COMMIT_BYTES_MAX {
+            return Err(CommitError::TooLarge { limit: COMMIT_BYTES_MAX });
+        }
+        if let Some(key) = &commit.idempotency {
+            match self.idempotency.lookup(key, now) {
+                Lookup::New => {}
+                Lookup::Same(appended) => return Ok(Ack { appended: appended.to_vec(), replayed: true }),
+                Lookup::Other => return Err(CommitError::KeyReused),
+            }
+        }
+        let appended = self.place(&commit, now)?;
+        self.append(&commit, &appended);
+        if let Some(key) = commit.idempotency {
+            let (tenant, digest) = (commit.tenant, key.digest);
+            let seen = Remembered { tenant, digest, at: now, appended: appended.clone().into() };
+            self.idempotency.insert(key.key, seen);
+        }
+        Ok(Ack { appended, replayed: false })
+    }
+
+    /// Decides where every write goes, changing nothing.
+    fn place(&self, commit: &Commit, timestamp: Timestamp) -> Result<Vec<Appended>, CommitError> {
+        let mut ends = HashMap::new();
+        let mut appended = Vec::with_capacity(commit.writes.len());
+        for write in &commit.writes {
+            let known = self.partition(write.to).map_err(|_| CommitError::UnknownPartition(write.to))?;
+            let next = ends.entry(write.to).or_insert_with(|| end(known));
+            if write.expect.is_some_and(|expected| expected != *next) {
+                return Err(CommitError::OffsetMismatch { at: write.to, next: *next });
+            }
+            appended.push(Appended { to: write.to, first: *next, count: write.batch.count(), timestamp });
+            *next = write.batch.clone().with_base_offset(*next).next_offset();
+        }
+        Ok(appended)
+    }
+
+    fn append(&mut self, commit: &Commit, appended: &[Appended]) {
+        for (write, placed) in commit.writes.iter().zip(appended) {
+            let index = usize::try_from(placed.to.partition).unwrap_or(usize::MAX);
+            let log = self.topics.get_mut(&placed.to.topic).and_then(|p| p.get_mut(index));
+            log.expect("place() found the partition").push(write.batch.clone().with_base_offset(placed.first));
+            self.stats.records_committed += u64::from(placed.count);
+            self.stats.bytes_committed += bytes(write.batch.len());
+        }
+        self.stats.groups += 1;
+    }
+}
+
+fn end(log: &[RecordBatch]) -> Offset {
+    log.last().map_or(Offset(0), RecordBatch::next_offset)
+}
+
+fn bytes(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl Engine for MemoryEngine {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { name: "memory", durable: false, conditional_append: true, commit_bytes_max: COMMIT_BYTES_MAX }
+    }
+
+    async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), AdminError> {
+        let mut state = self.shared.state.lock();
+        if state.closed {
+            return Err(AdminError::Stopped);
+        }
+        let partitions = state.topics.entry(spec.id).or_default();
+        let from = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+        if from > spec.partitions {
+            return Err(AdminError::FewerPartitions { from, to: spec.partitions });
+        }
+        partitions.resize_with(usize::try_from(spec.partitions).unwrap_or(usize::MAX), Vec::new);
+        Ok(())
+    }
+
+    async fn delete_topic(&self, topic: TopicId) -> Result<(), AdminError> {
+        {
+            let mut state = self.shared.state.lock();
+            if state.closed {
+                return Err(AdminError::Stopped);
+            }
+            state.topics.remove(&topic);
+        }
+        self.shared.changes.send_modify(|_| {});
+        Ok(())
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Ack, CommitError> {
+        let ack = self.shared.state.lock().commit(commit, self.shared.clock.now())?;
+        self.shared.changes.send_modify(|_| {});
+        Ok(ack)
+    }
+
+    async fn fetch(&self, at: TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched, FetchError> {
+        let state = self.shared.state.lock();
+        let bounds = state.bounds(at)?;
+        if from < bounds.start || from > bounds.end {
+            return Err(FetchError::OutOfRange(bounds));
+        }
+        let mut left = bytes_max;
+        let mut batches = Vec::new();
+        for batch in state.partition(at)?.iter().filter(|b| b.last_offset() >= from) {
+            if !batches.is_empty() && batch.len() > left {
+                break;
+            }
+            left = left.saturating_sub(batch.len());
+            batches.push(batch.clone());
+        }
+        Ok(Fetched { batches, bounds })
+    }
+
+    fn bounds(&self, at: TopicPartition) -> Result<Bounds, FetchError> {
+        self.shared.state.lock().bounds(at)
+    }
+
+    async fn offset_for_timestamp(&self, at: TopicPartition, at_or_after: Timestamp) -> Result<Offset, FetchError> {
+        let state = self.shared.state.lock();
+        let log = state.partition(at)?;
+        let found = log.iter().flat_map(RecordBatch::records).find(|r| r.timestamp >= at_or_after).map(|r| r.offset);
+        Ok(found.unwrap_or_else(|| end(log)))
+    }
+
+    fn watch(&self, _partitions: &[TopicPartition]) -> Box<dyn Watch> {
+        Box::new(MemoryWatch(self.shared.changes.subscribe()))
+    }
+
+    fn stored_bytes(&self, topic: TopicId) -> u64 {
+        let state = self.shared.state.lock();
+        state.topics.get(&topic).into_iter().flatten().flatten().map(|b| bytes(b.len())).sum()
+    }
+
+    fn stats(&self) -> EngineStats {
+        let state = self.shared.state.lock();
+        EngineStats {
+            partitions: state.topics.values().map(|p| bytes(p.len())).sum(),
+            stored_bytes: state.topics.values().flatten().flatten().map(|b| bytes(b.len())).sum(),
+            ..state.stats.clone()
+        }
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.shared.state.lock().closed.then(|| "the engine was closed".to_owned())
+    }
+
+    async fn close(&self) {
+        self.shared.state.lock().closed = true;
+        self.shared.changes.send_modify(|change| change.closed = true);
+    }
+}
+
+struct MemoryWatch(watch::Receiver<Change>);
+
+#[async_trait]
+impl Watch for MemoryWatch {
+    async fn changed(&mut self) {
+        if !self.0.borrow().closed {
+            // An error means that the engine is gone, which is a change.
+            drop(self.0.changed().await);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::conformance::{Fixture, conformance};
+    use crate::clock::ManualClock;
+
+    async fn fixture() -> Fixture {
+        let clock = ManualClock::at(Timestamp(1_000));
+        Fixture::new(MemoryEngine::new(Arc::new(clock.clone())), clock)
+    }
+
+    conformance!(fixture);
+}
