@@ -107,6 +107,8 @@ codes! {
         "The detail names the header and what it takes.";
     MalformedJson "malformed-json" 400 false None "The body is not valid JSON"
         "The detail says where. Nothing was written. For NDJSON every line must be one JSON text.";
+    MalformedPath "malformed-path" 400 false None "The path cannot be understood"
+        "The path of the request must be percent-encoded UTF-8.";
     MalformedQuery "malformed-query" 400 false None "A query parameter cannot be understood"
         "The detail names the parameter and what it takes.";
     MethodNotAllowed "method-not-allowed" 405 false None "The path does not know this method"
@@ -269,9 +271,11 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, self.to_json().to_string()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        for (name, value) in self.headers {
-            response.headers_mut().append(name, value);
+        for (name, value) in &self.headers {
+            response.headers_mut().append(name, value.clone());
         }
+        // `web::security` makes a page of it where a person asked, and adds the request id.
+        response.extensions_mut().insert(self);
         response
     }
 }

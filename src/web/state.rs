@@ -1,0 +1,32 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::security::AddressRange;
+use crate::clock::Clock;
+
+/// Tells everything that runs long to end, and lets the process wait until it has.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Cancelled when the process should stop: streams say `weir.end draining` and close.
+    pub token: CancellationToken,
+    /// Streams and background tasks; the process waits for them.
+    pub tasks: TaskTracker,
+    /// How long streams may take to end.
+    pub drain: Duration,
+}
+
+/// The state of the web faces. Cheap to clone.
+#[derive(Clone)]
+pub struct WebState {
+    pub clock: Arc<dyn Clock>,
+    pub shutdown: Shutdown,
+    /// Where clients reach this server, if configured: `https://weir.example.com`.
+    pub public_url: Option<Arc<str>>,
+    /// Proxies whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Arc<[AddressRange]>,
+}
