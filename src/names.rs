@@ -206,6 +206,18 @@ uuid_id!(
     TokenId
 );
 uuid_id!(
+    /// A signed-in browser.
+    SessionId
+);
+uuid_id!(
+    /// An invitation to a team.
+    InvitationId
+);
+uuid_id!(
+    /// An access grant.
+    GrantId
+);
+uuid_id!(
     /// One incarnation of a topic: deleting and creating it again gives another one, so it is never reused.
     TopicId
 );

@@ -1,14 +1,21 @@
 //! The catalog's nouns, as everything above it sees them.
+//!
+//! `Serialize` on a noun is for the local view's copy on disk. Faces have their own shapes and do not expose it.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::names::{AppId, AppName, Email, TeamId, TeamName, TokenId, TopicId, TopicName, TopicPrefix, UserId};
+use crate::names::{
+    AppId, AppName, Email, GrantId, InvitationId, SessionId, TeamId, TeamName, TokenId, TopicId, TopicName,
+    TopicPrefix, UserId,
+};
 
 /// A person with an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     pub id: UserId,
     pub email: Email,
@@ -31,7 +38,7 @@ pub enum TeamRole {
 }
 
 /// A team.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Team {
     pub id: TeamId,
     pub name: TeamName,
@@ -43,7 +50,7 @@ pub struct Team {
 }
 
 /// One person's place in a team.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     pub user: UserId,
     pub email: Email,
@@ -62,7 +69,7 @@ pub enum AppState {
 }
 
 /// An application: the identity that owns topics, holds tokens and is billed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {
     pub id: AppId,
     pub name: AppName,
@@ -122,7 +129,7 @@ pub enum TopicState {
 }
 
 /// A topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topic {
     pub id: TopicId,
     pub name: TopicName,
@@ -159,8 +166,23 @@ pub enum Operation {
     Manage,
 }
 
+impl Operation {
+    /// Every operation, in ascending order.
+    pub const ALL: &'static [Self] = &[Self::Produce, Self::Consume, Self::Manage];
+
+    /// The word the API uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Produce => "produce",
+            Self::Consume => "consume",
+            Self::Manage => "manage",
+        }
+    }
+}
+
 /// What a grant is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GrantTarget {
     /// One topic.
     Topic(TopicName),
@@ -169,8 +191,9 @@ pub enum GrantTarget {
 }
 
 /// One application's rights on a topic or prefix of another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessGrant {
+    pub id: GrantId,
     pub app: AppName,
     pub app_id: AppId,
     pub target: GrantTarget,
@@ -207,15 +230,64 @@ pub enum Scope {
     Admin,
 }
 
+impl Scope {
+    /// Every scope, in the order of the documentation.
+    pub const ALL: &'static [Self] = &[
+        Self::CatalogRead,
+        Self::AppsWrite,
+        Self::TopicsWrite,
+        Self::RecordsProduce,
+        Self::RecordsConsume,
+        Self::AccessWrite,
+        Self::TokensWrite,
+        Self::AuditRead,
+        Self::MetricsRead,
+        Self::Admin,
+    ];
+
+    /// The scope as the API writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CatalogRead => "catalog:read",
+            Self::AppsWrite => "apps:write",
+            Self::TopicsWrite => "topics:write",
+            Self::RecordsProduce => "records:produce",
+            Self::RecordsConsume => "records:consume",
+            Self::AccessWrite => "access:write",
+            Self::TokensWrite => "tokens:write",
+            Self::AuditRead => "audit:read",
+            Self::MetricsRead => "metrics:read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|scope| scope.as_str() == text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|scope| scope.as_str()).collect();
+            format!("{text:?} is not a scope; there are {}", known.join(", "))
+        })
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Whose token it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenHolder {
     App { id: AppId, name: AppName },
     User { id: UserId, email: Email },
 }
 
 /// A token, without its secret, which nobody has but its holder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     pub id: TokenId,
     pub holder: TokenHolder,
@@ -231,6 +303,195 @@ pub struct Token {
     pub revoked_at: Option<OffsetDateTime>,
     pub last_used_at: Option<OffsetDateTime>,
     pub last_used_address: Option<String>,
+}
+
+/// A text that opens something: a token, a session cookie, an invitation. Shown to its holder once, stored as a hash only,
+/// never printed by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one answer that shows it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A signed-in browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    pub id: SessionId,
+    pub user: UserId,
+    pub created_at: OffsetDateTime,
+    pub last_seen_at: OffsetDateTime,
+    /// The earlier of the idle and the absolute end.
+    pub expires_at: OffsetDateTime,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+/// What a sign-in gives: the cookie's secret is here and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedIn {
+    pub secret: Secret,
+    pub session: Session,
+    pub user: User,
+}
+
+/// Somebody who wants to be a member of a team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinRequest {
+    pub team: TeamName,
+    pub user: UserId,
+    pub email: Email,
+    pub name: String,
+    /// Why, in the person's words.
+    pub message: String,
+    pub since: OffsetDateTime,
+}
+
+/// An open invitation to a team. Its link works once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    pub id: InvitationId,
+    pub team: TeamName,
+    pub email: Email,
+    pub role: TeamRole,
+    pub invited_by: String,
+    pub created_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
+    /// Whether somebody with this address has an account already.
+    pub has_account: bool,
+}
+
+/// What a team is wanted to be. All of it: what is left out is reset.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TeamSpec {
+    pub description: String,
+}
+
+impl From<&Team> for TeamSpec {
+    fn from(team: &Team) -> Self {
+        Self { description: team.description.clone() }
+    }
+}
+
+/// What an application is wanted to be. All of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSpec {
+    pub team: TeamName,
+    pub description: String,
+    pub owners: Vec<Email>,
+    pub contacts: BTreeMap<String, String>,
+    pub repository: Option<String>,
+    pub runbook: Option<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl AppSpec {
+    /// An application of which nothing is known but its team.
+    #[must_use]
+    pub fn new(team: TeamName) -> Self {
+        Self {
+            team,
+            description: String::new(),
+            owners: Vec::new(),
+            contacts: BTreeMap::new(),
+            repository: None,
+            runbook: None,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl From<&Application> for AppSpec {
+    fn from(app: &Application) -> Self {
+        Self {
+            team: app.team.clone(),
+            description: app.description.clone(),
+            owners: app.owners.clone(),
+            contacts: app.contacts.clone(),
+            repository: app.repository.clone(),
+            runbook: app.runbook.clone(),
+            labels: app.labels.clone(),
+        }
+    }
+}
+
+/// What a topic is wanted to be. All of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    pub app: AppName,
+    pub description: String,
+    pub classification: Classification,
+    pub visibility: Visibility,
+    pub partitions: u32,
+    pub retention_ms: Option<i64>,
+    pub retention_bytes: Option<i64>,
+    pub cleanup: Cleanup,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl TopicSpec {
+    /// Partitions of a topic that does not say how many.
+    pub const PARTITIONS_DEFAULT: u32 = 3;
+    /// Most partitions a topic can have.
+    pub const PARTITIONS_MAX: u32 = 1024;
+    /// Retention of a topic that does not say how long: seven days, in milliseconds.
+    pub const RETENTION_MS_DEFAULT: i64 = 7 * 24 * 60 * 60 * 1000;
+
+    /// A topic with the defaults: company-wide, internal, three partitions, seven days.
+    #[must_use]
+    pub fn new(app: AppName) -> Self {
+        Self {
+            app,
+            description: String::new(),
+            classification: Classification::Internal,
+            visibility: Visibility::Company,
+            partitions: Self::PARTITIONS_DEFAULT,
+            retention_ms: Some(Self::RETENTION_MS_DEFAULT),
+            retention_bytes: None,
+            cleanup: Cleanup::Delete,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl From<&Topic> for TopicSpec {
+    fn from(topic: &Topic) -> Self {
+        Self {
+            app: topic.app.clone(),
+            description: topic.description.clone(),
+            classification: topic.classification,
+            visibility: topic.visibility,
+            partitions: topic.partitions,
+            retention_ms: topic.retention_ms,
+            retention_bytes: topic.retention_bytes,
+            cleanup: topic.cleanup,
+            labels: topic.labels.clone(),
+        }
+    }
+}
+
+/// A wish for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSpec {
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// Patterns as in [`Token::topics`].
+    pub topics: Vec<String>,
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// One line of the audit.
