@@ -1,5 +1,7 @@
 //! The faces: REST, SSE and the portal. A handler parses, calls one thing and answers.
 
+pub mod api;
+pub mod auth;
 pub mod error;
 pub mod extract;
 pub mod params;
@@ -31,7 +33,9 @@ use self::state::WebState;
 /// - a small limit for bodies read by the framework's own extractors; the data plane's routes set their own.
 pub fn router(state: WebState) -> Router {
     let csrf = security::csrf_layer(state.public_url.as_deref());
+    let (api, _description) = api::router().split_for_parts();
     Router::new()
+        .merge(api)
         .fallback(nothing_here)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(CONTROL_BODY_BYTES_MAX))

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::security::AddressRange;
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 
 /// Tells everything that runs long to end, and lets the process wait until it has.
@@ -23,6 +24,7 @@ pub struct Shutdown {
 /// The state of the web faces. Cheap to clone.
 #[derive(Clone)]
 pub struct WebState {
+    pub catalog: Catalog,
     pub clock: Arc<dyn Clock>,
     pub shutdown: Shutdown,
     /// Where clients reach this server, if configured: `https://weir.example.com`.
