@@ -2,8 +2,11 @@
 
 pub mod api;
 pub mod auth;
+pub mod assets;
 pub mod error;
 pub mod extract;
+pub mod form;
+pub mod page;
 pub mod params;
 pub mod paths;
 pub mod problem;

@@ -1,0 +1,651 @@
+//! A page of the portal: the frame around it, what it says once after a change, and how a refusal looks to a person.
+//!
+//! A handler answers [`PageResult`]: `render(&ThePage { frame, … })`, or `redirect("/teams/x").say(Flash::ok("…"))`. With
+//! `?` any error that is a [`Problem`] becomes an error page, or a toast when htmx asked.
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::response::{Html, IntoResponse, Response};
+use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Duration, OffsetDateTime, UtcOffset};
+
+use super::problem::{Code, FieldError, Problem};
+
+/// What a page's handler answers.
+pub type PageResult = Result<Response, PageError>;
+
+/// Carries a sentence for a toast to `weir.js`, percent-encoded.
+pub const TOAST: HeaderName = HeaderName::from_static("weir-toast");
+const FLASH_COOKIE: &str = "weir_flash";
+const THEME_COOKIE: &str = "weir_theme";
+const ZONE_COOKIE: &str = "weir_zone";
+/// Characters of a flash; longer ones are cut, because a cookie holds 4 KiB.
+const FLASH_CHARS_MAX: usize = 600;
+const PREFERENCE_LIFE: Duration = Duration::days(365);
+const FLASH_LIFE: Duration = Duration::minutes(2);
+
+/// Light or dark, where the person chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Theme {
+    Light,
+    Dark,
+}
+
+impl Theme {
+    /// As `data-theme` says it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Light => "light",
+            Self::Dark => "dark",
+        }
+    }
+
+    /// `None`: as the system does.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "light" => Some(Self::Light),
+            "dark" => Some(Self::Dark),
+            _ => None,
+        }
+    }
+}
+
+/// In which zone absolute times are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Zone {
+    /// The browser's; without JavaScript UTC.
+    #[default]
+    Local,
+    Utc,
+}
+
+impl Zone {
+    /// As `data-zone` says it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Utc => "utc",
+        }
+    }
+
+    /// Everything but `utc` is local.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        if text == "utc" { Self::Utc } else { Self::Local }
+    }
+}
+
+/// How a flash looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlashKind {
+    Ok,
+    Warn,
+    Danger,
+}
+
+impl FlashKind {
+    /// The class of the toast.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Danger => "danger",
+        }
+    }
+
+    /// Its sign.
+    #[must_use]
+    pub const fn icon(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Danger => "error",
+        }
+    }
+}
+
+/// What the next page says once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flash {
+    pub kind: FlashKind,
+    pub text: String,
+    /// Where a button "Undo" posts to; a path of our own.
+    pub undo: Option<String>,
+}
+
+impl Flash {
+    /// It worked.
+    #[must_use]
+    pub fn ok(text: impl Into<String>) -> Self {
+        Self { kind: FlashKind::Ok, text: text.into(), undo: None }
+    }
+
+    /// It did not, or not quite.
+    #[must_use]
+    pub fn warn(text: impl Into<String>) -> Self {
+        Self { kind: FlashKind::Warn, text: text.into(), undo: None }
+    }
+
+    /// Offers to take it back by a POST to this path.
+    #[must_use]
+    pub fn undo(mut self, path: impl Into<String>) -> Self {
+        self.undo = Some(path.into());
+        self
+    }
+
+    fn decode(cookie: &str) -> Option<Self> {
+        let flash: Self = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cookie).ok()?).ok()?;
+        Some(Self { undo: flash.undo.filter(|path| is_local(path)), ..flash })
+    }
+
+    fn cookie(mut self) -> Cookie<'static> {
+        if self.text.chars().count() > FLASH_CHARS_MAX {
+            self.text = self.text.chars().take(FLASH_CHARS_MAX).chain(['…']).collect();
+        }
+        let json = serde_json::to_vec(&self).unwrap_or_default();
+        Cookie::build((FLASH_COOKIE, URL_SAFE_NO_PAD.encode(json)))
+            .path("/")
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .max_age(FLASH_LIFE)
+            .build()
+    }
+}
+
+/// Whether a text is a path on this server, so that a redirect to it stays here.
+#[must_use]
+pub fn is_local(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && !path.contains('\\')
+        && path.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Who is signed in, as the frame shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FramePerson {
+    pub email: String,
+    pub name: String,
+    pub admin: bool,
+}
+
+impl FramePerson {
+    /// One or two letters for the round sign.
+    #[must_use]
+    pub fn initials(&self) -> String {
+        let mut words = self.name.split_whitespace();
+        let first = words.next().and_then(|word| word.chars().next());
+        let last = words.next_back().and_then(|word| word.chars().next());
+        first.into_iter().chain(last).collect()
+    }
+}
+
+/// One entry of the side bar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NavItem {
+    pub label: &'static str,
+    pub href: &'static str,
+    pub icon: &'static str,
+    pub keys: Option<&'static str>,
+    pub current: bool,
+}
+
+/// What every page needs around its content. An extractor makes it from the request.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// `None` on pages for strangers.
+    pub person: Option<FramePerson>,
+    pub theme: Option<Theme>,
+    pub zone: Zone,
+    pub flash: Option<Flash>,
+    /// What the operator calls this instance: `production`, `staging`.
+    pub environment: Option<String>,
+    /// How people reach this instance: `https://weir.example.com`, without a slash at the end.
+    pub base_url: String,
+    /// For `<script nonce=…>`.
+    pub nonce: String,
+    /// The page's path and query.
+    pub path: String,
+    /// Whether htmx asks for a part of the page.
+    pub partial: bool,
+    pub now: OffsetDateTime,
+}
+
+impl Frame {
+    /// What cookies and headers say; the rest is for the caller to fill in.
+    #[must_use]
+    pub fn of(headers: &HeaderMap, path: String, now: OffsetDateTime) -> Self {
+        let jar = CookieJar::from_headers(headers);
+        let cookie = |name: &str| jar.get(name).map(Cookie::value);
+        Self {
+            person: None,
+            theme: cookie(THEME_COOKIE).and_then(Theme::parse),
+            zone: cookie(ZONE_COOKIE).map(Zone::parse).unwrap_or_default(),
+            flash: cookie(FLASH_COOKIE).and_then(Flash::decode),
+            environment: None,
+            base_url: String::new(),
+            nonce: String::new(),
+            path,
+            partial: is_partial(headers),
+            now,
+        }
+    }
+
+    /// The side bar for this person on this page.
+    #[must_use]
+    pub fn nav(&self) -> Vec<NavItem> {
+        let item = |label, href: &'static str, icon, keys| {
+            let below =
+                self.path.strip_prefix(href).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+            let current = if href == "/" { self.path == "/" } else { below };
+            NavItem { label, href, icon, keys, current }
+        };
+        let mut items = vec![
+            item("Home", "/", "home", Some("g h")),
+            item("Applications", "/apps", "app", Some("g a")),
+            item("Topics", "/topics", "topic", Some("g t")),
+            item("Teams", "/teams", "team", Some("g m")),
+            item("Audit log", "/audit", "audit", Some("g l")),
+        ];
+        if self.person.as_ref().is_some_and(|person| person.admin) {
+            items.push(item("People", "/admin/users", "users", None));
+        }
+        items
+    }
+
+    /// "3 min ago", "in 2 days".
+    #[must_use]
+    pub fn ago(&self, at: &OffsetDateTime) -> String {
+        relative(*at, self.now)
+    }
+}
+
+fn is_partial(headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|v| v.as_bytes() == value.as_bytes());
+    is("hx-request", "true") && is("hx-request-type", "partial")
+}
+
+fn is_htmx(headers: &HeaderMap) -> bool {
+    headers.get("hx-request").is_some_and(|value| value == "true")
+}
+
+const MINUTE_S: i64 = 60;
+const HOUR_S: i64 = 60 * MINUTE_S;
+const DAY_S: i64 = 24 * HOUR_S;
+const MONTH_S: i64 = 30 * DAY_S;
+const YEAR_S: i64 = 365 * DAY_S;
+
+/// The words are those of `ago` in `static/weir.js`, so that a page does not change when the script takes over.
+fn relative(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    let seconds = (at - now).whole_seconds();
+    let distance = seconds.saturating_abs();
+    let (count, unit) = match distance {
+        0..5 => return "just now".to_owned(),
+        5..MINUTE_S => (distance, "s"),
+        MINUTE_S..HOUR_S => (distance / MINUTE_S, "min"),
+        HOUR_S..DAY_S => (distance / HOUR_S, "h"),
+        DAY_S..MONTH_S => (distance / DAY_S, "day"),
+        MONTH_S..YEAR_S => (distance / MONTH_S, "month"),
+        _ => (distance / YEAR_S, "year"),
+    };
+    let plural = if count > 1 && unit.len() > 2 && unit != "min" { "s" } else { "" };
+    if seconds < 0 { format!("{count} {unit}{plural} ago") } else { format!("in {count} {unit}{plural}") }
+}
+
+/// For `<time datetime=…>`.
+#[must_use]
+pub fn iso(at: &OffsetDateTime) -> String {
+    at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+}
+
+/// `22 Nov 2026, 13:05:09 UTC`; the script shows it in the person's zone.
+#[must_use]
+pub fn absolute(at: &OffsetDateTime) -> String {
+    let format = format_description!("[day padding:none] [month repr:short] [year], [hour]:[minute]:[second] UTC");
+    at.to_offset(UtcOffset::UTC).format(format).unwrap_or_default()
+}
+
+/// The sign of a notice.
+#[must_use]
+pub fn notice_icon(kind: &str) -> &'static str {
+    match kind {
+        "ok" => "ok",
+        "warn" => "warn",
+        "danger" => "error",
+        _ => "info",
+    }
+}
+
+/// Answers a page.
+///
+/// # Errors
+/// Only if a value cannot be written as text.
+pub fn render<T: Template>(page: &T) -> PageResult {
+    render_as(StatusCode::OK, page)
+}
+
+/// Answers a page with a status: a form that has to be corrected is a 422.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_as<T: Template>(status: StatusCode, page: &T) -> PageResult {
+    let html = page.render().map_err(|error| {
+        tracing::error!(%error, "a template could not be rendered");
+        Problem::new(Code::Internal, "The page could not be made.")
+    })?;
+    let mut response = (status, Html(html)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("cookie, hx-request"));
+    Ok(response)
+}
+
+/// Answers a page that shows a secret once: nobody keeps a copy.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_secret<T: Template>(page: &T) -> PageResult {
+    let mut response = render_as(StatusCode::OK, page)?;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Where to go after a change, and what to say there.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Redirect {
+    to: String,
+    flash: Option<Flash>,
+}
+
+/// "See other": the browser gets the page with a GET, so that reloading it repeats nothing.
+pub fn redirect(to: impl Into<String>) -> Redirect {
+    let to = to.into();
+    Redirect { to: if is_local(&to) { to } else { "/".to_owned() }, flash: None }
+}
+
+impl Redirect {
+    /// What the next page says.
+    pub fn say(mut self, flash: Flash) -> Self {
+        self.flash = Some(flash);
+        self
+    }
+}
+
+impl IntoResponse for Redirect {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::SEE_OTHER.into_response();
+        let headers = response.headers_mut();
+        headers.extend(HeaderValue::from_str(&self.to).ok().map(|to| (header::LOCATION, to)));
+        headers.extend(self.flash.and_then(|flash| set_cookie(&flash.cookie())));
+        response
+    }
+}
+
+impl From<Redirect> for PageResult {
+    fn from(redirect: Redirect) -> Self {
+        Ok(redirect.into_response())
+    }
+}
+
+fn set_cookie(cookie: &Cookie<'_>) -> Option<(HeaderName, HeaderValue)> {
+    Some((header::SET_COOKIE, HeaderValue::from_str(&cookie.to_string()).ok()?))
+}
+
+/// Keeps a choice of theme and time zone, where the browser runs no script.
+#[must_use]
+pub fn preference_cookies(theme: Option<&str>, zone: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+    let keep = |name: &'static str, value: &'static str| {
+        let life = if value.is_empty() { Duration::ZERO } else { PREFERENCE_LIFE };
+        set_cookie(&Cookie::build((name, value)).path("/").same_site(SameSite::Lax).max_age(life).build())
+    };
+    let theme = theme.and_then(|text| keep(THEME_COOKIE, Theme::parse(text).map_or("", |theme| theme.as_str())));
+    let zone = zone.and_then(|text| keep(ZONE_COOKIE, Zone::parse(text).as_str()));
+    theme.into_iter().chain(zone).collect()
+}
+
+/// A refusal, for a person. It is rendered by the portal's outermost layer, which knows the request.
+#[derive(Debug, Clone)]
+pub struct PageError(Box<Problem>);
+
+impl<E> From<E> for PageError
+where
+    Problem: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self(Box::new(error.into()))
+    }
+}
+
+impl PageError {
+    /// What was refused.
+    #[must_use]
+    pub fn problem(&self) -> &Problem {
+        &self.0
+    }
+}
+
+/// In a response's extensions: a problem that waits for its page.
+#[derive(Debug, Clone)]
+struct Unrendered(Problem);
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let mut response = (*self.0).clone().into_response();
+        response.extensions_mut().insert(Unrendered(*self.0));
+        response
+    }
+}
+
+/// A way out of an error page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Recovery {
+    href: String,
+    label: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: Frame,
+    status: u16,
+    title: &'a str,
+    code: &'a str,
+    detail: &'a str,
+    hint: Option<&'a str>,
+    errors: &'a [FieldError],
+    links: Vec<Recovery>,
+    request_id: Option<String>,
+}
+
+/// Ends a page's answer: a refusal becomes a page or a toast, and a flash that was shown is forgotten.
+pub fn finish(response: Response, frame: &Frame, headers: &HeaderMap, request_id: Option<String>) -> Response {
+    let mut response = match response.extensions().get::<Unrendered>() {
+        Some(Unrendered(problem)) if is_htmx(headers) => as_toast(problem),
+        Some(Unrendered(problem)) => as_page(problem, frame.clone(), request_id),
+        None => response,
+    };
+    let html =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if html && frame.flash.is_some() && !response.headers().contains_key(header::SET_COOKIE) {
+        let gone = Cookie::build((FLASH_COOKIE, "")).path("/").max_age(Duration::ZERO).build();
+        response.headers_mut().extend(set_cookie(&gone));
+    }
+    response
+}
+
+fn as_toast(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = status.into_response();
+    let text = askama::filters::urlencode_strict(&problem.detail).map(|text| text.to_string());
+    let headers = response.headers_mut();
+    headers.insert("hx-reswap", HeaderValue::from_static("none"));
+    headers.extend(text.ok().and_then(|text| Some((TOAST, HeaderValue::from_str(&text).ok()?))));
+    response
+}
+
+fn as_page(problem: &Problem, frame: Frame, request_id: Option<String>) -> Response {
+    let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let page = ErrorPage {
+        status: problem.code.status(),
+        title: problem.code.title(),
+        code: problem.code.as_str(),
+        detail: &problem.detail,
+        hint: problem.hint.as_deref(),
+        errors: &problem.errors,
+        links: recovery(problem, &frame),
+        request_id,
+        frame,
+    };
+    let mut response = render_as(status, &page).unwrap_or_else(|_| problem.clone().into_response());
+    for (name, value) in &problem.headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    response
+}
+
+fn recovery(problem: &Problem, frame: &Frame) -> Vec<Recovery> {
+    let link = |href: &str, label| Recovery { href: href.to_owned(), label };
+    let asked = problem.members.get("request_access").and_then(serde_json::Value::as_str).filter(|path| is_local(path));
+    let mut links: Vec<_> = asked.map(|path| link(path, "Who can give you access")).into_iter().collect();
+    if frame.person.is_none() {
+        links.push(link("/sign-in", "Sign in"));
+        return links;
+    }
+    if problem.code.retryable() {
+        links.push(link(&frame.path, "Try again"));
+    }
+    for (prefix, href, label) in [
+        ("/topics", "/topics", "All topics"),
+        ("/apps", "/apps", "All applications"),
+        ("/teams", "/teams", "All teams"),
+    ] {
+        if frame.path.starts_with(prefix) {
+            links.push(link(href, label));
+        }
+    }
+    links.push(link("/", "Home"));
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-22 12:00:00 UTC);
+
+    fn frame(path: &str) -> Frame {
+        Frame::of(&HeaderMap::new(), path.to_owned(), NOW)
+    }
+
+    #[test]
+    fn times_are_told_as_people_tell_them() {
+        for (at, text) in [
+            (datetime!(2026-11-22 11:59:58 UTC), "just now"),
+            (datetime!(2026-11-22 11:59:30 UTC), "30 s ago"),
+            (datetime!(2026-11-22 11:01:00 UTC), "59 min ago"),
+            (datetime!(2026-11-22 10:59:00 UTC), "1 h ago"),
+            (datetime!(2026-11-21 12:00:00 UTC), "1 day ago"),
+            (datetime!(2026-11-12 12:00:00 UTC), "10 days ago"),
+            (datetime!(2026-12-23 12:00:00 UTC), "in 1 month"),
+            (datetime!(2024-11-22 12:00:00 UTC), "2 years ago"),
+        ] {
+            assert_eq!(relative(at, NOW), text);
+        }
+        assert_eq!(absolute(&NOW), "22 Nov 2026, 12:00:00 UTC");
+        assert_eq!(iso(&NOW), "2026-11-22T12:00:00Z");
+    }
+
+    #[test]
+    fn a_redirect_never_leaves_the_portal() {
+        for (to, stays) in [
+            ("/teams/a?b=c", true),
+            ("//evil.example", false),
+            ("https://evil.example", false),
+            ("/\\evil", false),
+            ("/a\r\nb", false),
+        ] {
+            let response = redirect(to).into_response();
+            assert_eq!(response.headers()[header::LOCATION] == *to, stays, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_flash_survives_its_cookie_and_undoes_only_here() {
+        let flash = Flash::ok("Removed “Ada” – really").undo("/teams/payments/restore");
+        let cookie = flash.clone().cookie();
+        assert_eq!(Flash::decode(cookie.value()), Some(flash.clone()));
+        let foreign = Flash { undo: Some("https://evil.example/x".to_owned()), ..flash };
+        assert_eq!(Flash::decode(foreign.cookie().value()).unwrap().undo, None);
+        assert_eq!(Flash::decode("no base64!"), None);
+    }
+
+    #[test]
+    fn a_flash_fits_into_a_cookie() {
+        let cookie = Flash::ok("€".repeat(10_000)).cookie();
+        assert!(cookie.to_string().len() < 4096);
+        assert!(Flash::decode(cookie.value()).unwrap().text.ends_with('…'));
+    }
+
+    #[test]
+    fn the_side_bar_marks_where_one_is() {
+        let current =
+            |path: &str| frame(path).nav().into_iter().filter(|i| i.current).map(|i| i.label).collect::<Vec<_>>();
+        assert_eq!(current("/"), ["Home"]);
+        assert_eq!(current("/apps/checkout?x=1"), ["Applications"]);
+        assert_eq!(current("/appsx"), Vec::<&str>::new());
+        assert!(!frame("/").nav().iter().any(|item| item.href.starts_with("/admin")), "strangers see nothing of admin");
+    }
+
+    #[test]
+    fn a_refusal_is_a_page_for_people_and_a_toast_for_htmx() {
+        let refused = || PageError::from(Problem::new(Code::NotFound, "There is no topic “x”.")).into_response();
+        let page = finish(refused(), &frame("/topics/x"), &HeaderMap::new(), None);
+        assert_eq!(page.status(), StatusCode::NOT_FOUND);
+        assert!(page.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("hx-request"), HeaderValue::from_static("true"))]);
+        let toast = finish(refused(), &frame("/topics/x"), &headers, None);
+        assert_eq!(toast.headers()[&TOAST], "There%20is%20no%20topic%20%E2%80%9Cx%E2%80%9D.");
+        assert_eq!(toast.headers()["hx-reswap"], "none");
+    }
+
+    #[test]
+    fn a_flash_is_shown_once() {
+        let headers = HeaderMap::from_iter([(
+            header::COOKIE,
+            HeaderValue::from_str(&Flash::ok("Done").cookie().stripped().to_string()).unwrap(),
+        )]);
+        let frame = Frame::of(&headers, "/".to_owned(), NOW);
+        assert_eq!(frame.flash.as_ref().unwrap().text, "Done");
+        let response = finish(Html("<p>").into_response(), &frame, &headers, None);
+        assert!(response.headers()[header::SET_COOKIE].to_str().unwrap().starts_with("weir_flash=; "));
+    }
+
+    #[test]
+    fn what_a_person_wrote_is_escaped() {
+        let problem = Problem::new(Code::NotFound, "<script>alert(1)</script>");
+        let page = ErrorPage {
+            frame: frame("/"),
+            status: 404,
+            title: "t",
+            code: "not-found",
+            detail: &problem.detail,
+            hint: None,
+            errors: &[],
+            links: Vec::new(),
+            request_id: None,
+        };
+        assert!(!page.render().unwrap().contains("<script>alert"));
+    }
+}
