@@ -4,13 +4,10 @@ use std::error::Error;
 use std::fmt::Display;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use axum::http::header::{self, HeaderValue};
-use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::problem::{Code, FieldError, Problem};
-use super::security::RequestContext;
 use crate::catalog::error::{AuthError, CatalogError, ChangeError, Denied, Kind, MissingScope, Required, SignInError};
 use crate::catalog::page::BadCursor;
 use crate::names::AppName;
@@ -205,25 +202,4 @@ impl From<BadCursor> for Problem {
     fn from(_: BadCursor) -> Self {
         Self::new(Code::InvalidCursor, "The cursor cannot be understood; use the `next` of the page before.")
     }
-}
-
-/// The page of a refusal.
-pub fn page(problem: &Problem, _context: &RequestContext, _fragment: bool) -> Response {
-    let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = format!(
-        "<!doctype html><title>{title}</title><h1>{title}</h1><p>{detail}</p><p><a href=\"/problems/{code}\">{code}</a></p>",
-        title = problem.code.title(),
-        detail = escape(&problem.detail),
-        code = problem.code.as_str()
-    );
-    let mut response = (status, body).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    for (name, value) in problem.headers.clone() {
-        response.headers_mut().append(name, value);
-    }
-    response
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

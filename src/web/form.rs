@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, FromRequest, Request};
+use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 
+use super::extract::Form;
 use super::page::PageError;
 use super::problem::{Code, Problem};
 
@@ -205,18 +205,11 @@ impl<S: Send + Sync> FromRequest<S> for Draft {
     type Rejection = PageError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, PageError> {
-        let sent: Result<Form<Vec<(String, String)>>, FormRejection> = Form::from_request(request, state).await;
-        match sent {
-            Ok(Form(values)) if values.len() <= FIELDS_MAX => Ok(Self { values, ..Self::default() }),
-            Ok(_) => Err(Problem::new(Code::ValidationFailed, "The form has too many fields.").into()),
-            Err(FormRejection::InvalidFormContentType(_)) => {
-                Err(Problem::new(Code::UnsupportedMediaType, "This address takes a form.").into())
-            }
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Problem::new(Code::PayloadTooLarge, "The form is too large.").into())
-            }
-            Err(_) => Err(Problem::new(Code::ValidationFailed, "The form cannot be read.").into()),
+        let Form(values) = Form::<Vec<(String, String)>>::from_request(request, state).await?;
+        if values.len() > FIELDS_MAX {
+            return Err(Problem::new(Code::ValidationFailed, "The form has too many fields.").into());
         }
+        Ok(Self { values, ..Self::default() })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The faces: REST, SSE and the portal. A handler parses, calls one thing and answers.
 
 pub mod api;
-pub mod auth;
 pub mod assets;
+pub mod auth;
 pub mod error;
 pub mod extract;
 pub mod form;
@@ -39,6 +39,7 @@ pub fn router(state: WebState) -> Router {
     let (api, _description) = api::router().split_for_parts();
     Router::new()
         .merge(api)
+        .merge(assets::router())
         .fallback(nothing_here)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(CONTROL_BODY_BYTES_MAX))

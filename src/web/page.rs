@@ -4,8 +4,10 @@
 //! `?` any error that is a [`Problem`] becomes an error page, or a toast when htmx asked.
 
 use askama::Template;
-use axum::http::StatusCode;
+use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use base64::Engine as _;
@@ -217,7 +219,9 @@ pub struct Frame {
     pub nonce: String,
     /// The page's path and query.
     pub path: String,
-    /// Whether htmx asks for a part of the page.
+    /// Whether htmx asks.
+    pub htmx: bool,
+    /// Whether htmx asks for a part of the page only.
     pub partial: bool,
     pub now: OffsetDateTime,
 }
@@ -225,7 +229,7 @@ pub struct Frame {
 impl Frame {
     /// What cookies and headers say; the rest is for the caller to fill in.
     #[must_use]
-    pub fn of(headers: &HeaderMap, path: String, now: OffsetDateTime) -> Self {
+    pub fn of(headers: &HeaderMap, uri: &Uri, now: OffsetDateTime) -> Self {
         let jar = CookieJar::from_headers(headers);
         let cookie = |name: &str| jar.get(name).map(Cookie::value);
         Self {
@@ -236,8 +240,9 @@ impl Frame {
             environment: None,
             base_url: String::new(),
             nonce: String::new(),
-            path,
-            partial: is_partial(headers),
+            path: uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+            htmx: headers.contains_key("hx-request"),
+            partial: headers.get("hx-request-type").is_some_and(|kind| kind == "partial"),
             now,
         }
     }
@@ -269,15 +274,6 @@ impl Frame {
     pub fn ago(&self, at: &OffsetDateTime) -> String {
         relative(*at, self.now)
     }
-}
-
-fn is_partial(headers: &HeaderMap) -> bool {
-    let is = |name: &str, value: &str| headers.get(name).is_some_and(|v| v.as_bytes() == value.as_bytes());
-    is("hx-request", "true") && is("hx-request-type", "partial")
-}
-
-fn is_htmx(headers: &HeaderMap) -> bool {
-    headers.get("hx-request").is_some_and(|value| value == "true")
 }
 
 const MINUTE_S: i64 = 60;
@@ -386,8 +382,11 @@ impl IntoResponse for Redirect {
     fn into_response(self) -> Response {
         let mut response = StatusCode::SEE_OTHER.into_response();
         let headers = response.headers_mut();
-        headers.extend(HeaderValue::from_str(&self.to).ok().map(|to| (header::LOCATION, to)));
-        headers.extend(self.flash.and_then(|flash| set_cookie(&flash.cookie())));
+        let to = HeaderValue::from_str(&self.to).unwrap_or(HeaderValue::from_static("/"));
+        headers.insert(header::LOCATION, to);
+        if let Some(flash) = self.flash {
+            append_cookie(headers, &flash.cookie());
+        }
         response
     }
 }
@@ -398,23 +397,28 @@ impl From<Redirect> for PageResult {
     }
 }
 
-fn set_cookie(cookie: &Cookie<'_>) -> Option<(HeaderName, HeaderValue)> {
-    Some((header::SET_COOKIE, HeaderValue::from_str(&cookie.to_string()).ok()?))
+fn append_cookie(headers: &mut HeaderMap, cookie: &Cookie<'_>) {
+    if let Ok(value) = HeaderValue::from_str(&cookie.to_string()) {
+        headers.append(header::SET_COOKIE, value);
+    }
 }
 
 /// Keeps a choice of theme and time zone, where the browser runs no script.
-#[must_use]
-pub fn preference_cookies(theme: Option<&str>, zone: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
-    let keep = |name: &'static str, value: &'static str| {
+pub fn keep_preferences(headers: &mut HeaderMap, theme: Option<&str>, zone: Option<&str>) {
+    let mut keep = |name: &'static str, value: &'static str| {
         let life = if value.is_empty() { Duration::ZERO } else { PREFERENCE_LIFE };
-        set_cookie(&Cookie::build((name, value)).path("/").same_site(SameSite::Lax).max_age(life).build())
+        let cookie = Cookie::build((name, value)).path("/").same_site(SameSite::Lax).max_age(life).build();
+        append_cookie(headers, &cookie);
     };
-    let theme = theme.and_then(|text| keep(THEME_COOKIE, Theme::parse(text).map_or("", |theme| theme.as_str())));
-    let zone = zone.and_then(|text| keep(ZONE_COOKIE, Zone::parse(text).as_str()));
-    theme.into_iter().chain(zone).collect()
+    if let Some(theme) = theme {
+        keep(THEME_COOKIE, Theme::parse(theme).map_or("", |theme| theme.as_str()));
+    }
+    if let Some(zone) = zone {
+        keep(ZONE_COOKIE, Zone::parse(zone).as_str());
+    }
 }
 
-/// A refusal, for a person. It is rendered by the portal's outermost layer, which knows the request.
+/// A refusal, for a person. `web::security` asks [`refused`] for its page, because only there the whole request is known.
 #[derive(Debug, Clone)]
 pub struct PageError(Box<Problem>);
 
@@ -435,15 +439,9 @@ impl PageError {
     }
 }
 
-/// In a response's extensions: a problem that waits for its page.
-#[derive(Debug, Clone)]
-struct Unrendered(Problem);
-
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let mut response = (*self.0).clone().into_response();
-        response.extensions_mut().insert(Unrendered(*self.0));
-        response
+        self.0.into_response()
     }
 }
 
@@ -465,21 +463,28 @@ struct ErrorPage<'a> {
     hint: Option<&'a str>,
     errors: &'a [FieldError],
     links: Vec<Recovery>,
-    request_id: Option<String>,
+    request_id: &'a str,
 }
 
-/// Ends a page's answer: a refusal becomes a page or a toast, and a flash that was shown is forgotten.
-pub fn finish(response: Response, frame: &Frame, headers: &HeaderMap, request_id: Option<String>) -> Response {
-    let mut response = match response.extensions().get::<Unrendered>() {
-        Some(Unrendered(problem)) if is_htmx(headers) => as_toast(problem),
-        Some(Unrendered(problem)) => as_page(problem, frame.clone(), request_id),
-        None => response,
-    };
-    let html =
-        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    if html && frame.flash.is_some() && !response.headers().contains_key(header::SET_COOKIE) {
+/// A refusal as a person sees it: a page, or a toast when htmx asked.
+#[must_use]
+pub fn refused(problem: &Problem, frame: &Frame, request_id: &str) -> Response {
+    let mut response = if frame.htmx { as_toast(problem) } else { as_page(problem, frame.clone(), request_id) };
+    for (name, value) in &problem.headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    response
+}
+
+/// A layer of the portal: a flash that was shown is forgotten.
+pub async fn forget_flash(request: Request, next: Next) -> Response {
+    let carried = CookieJar::from_headers(request.headers()).get(FLASH_COOKIE).is_some();
+    let mut response = next.run(request).await;
+    let shown = response.status() != StatusCode::SEE_OTHER
+        && response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if carried && shown {
         let gone = Cookie::build((FLASH_COOKIE, "")).path("/").max_age(Duration::ZERO).build();
-        response.headers_mut().extend(set_cookie(&gone));
+        append_cookie(response.headers_mut(), &gone);
     }
     response
 }
@@ -494,7 +499,7 @@ fn as_toast(problem: &Problem) -> Response {
     response
 }
 
-fn as_page(problem: &Problem, frame: Frame, request_id: Option<String>) -> Response {
+fn as_page(problem: &Problem, frame: Frame, request_id: &str) -> Response {
     let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let page = ErrorPage {
         status: problem.code.status(),
@@ -507,31 +512,23 @@ fn as_page(problem: &Problem, frame: Frame, request_id: Option<String>) -> Respo
         request_id,
         frame,
     };
-    let mut response = render_as(status, &page).unwrap_or_else(|_| problem.clone().into_response());
-    for (name, value) in &problem.headers {
-        response.headers_mut().append(name, value.clone());
-    }
-    response
+    render_as(status, &page).unwrap_or_else(|_| (status, problem.detail.clone()).into_response())
 }
 
+/// Ways on from here, the likeliest first.
 fn recovery(problem: &Problem, frame: &Frame) -> Vec<Recovery> {
     let link = |href: &str, label| Recovery { href: href.to_owned(), label };
+    if problem.code.status() == 401 {
+        return vec![link("/sign-in", "Sign in")];
+    }
     let asked = problem.members.get("request_access").and_then(serde_json::Value::as_str).filter(|path| is_local(path));
     let mut links: Vec<_> = asked.map(|path| link(path, "Who can give you access")).into_iter().collect();
-    if frame.person.is_none() {
-        links.push(link("/sign-in", "Sign in"));
-        return links;
-    }
     if problem.code.retryable() {
         links.push(link(&frame.path, "Try again"));
     }
-    for (prefix, href, label) in [
-        ("/topics", "/topics", "All topics"),
-        ("/apps", "/apps", "All applications"),
-        ("/teams", "/teams", "All teams"),
-    ] {
-        if frame.path.starts_with(prefix) {
-            links.push(link(href, label));
+    for (prefix, label) in [("/topics", "All topics"), ("/apps", "All applications"), ("/teams", "All teams")] {
+        if frame.path.starts_with(prefix) && frame.path != prefix {
+            links.push(link(prefix, label));
         }
     }
     links.push(link("/", "Home"));
@@ -546,7 +543,7 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00:00 UTC);
 
     fn frame(path: &str) -> Frame {
-        Frame::of(&HeaderMap::new(), path.to_owned(), NOW)
+        Frame::of(&HeaderMap::new(), &path.parse().unwrap(), NOW)
     }
 
     #[test]
@@ -610,26 +607,25 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_page_for_people_and_a_toast_for_htmx() {
-        let refused = || PageError::from(Problem::new(Code::NotFound, "There is no topic “x”.")).into_response();
-        let page = finish(refused(), &frame("/topics/x"), &HeaderMap::new(), None);
+        let problem = Problem::new(Code::NotFound, "There is no topic “x”.");
+        let page = refused(&problem, &frame("/topics/x"), "req_1");
         assert_eq!(page.status(), StatusCode::NOT_FOUND);
         assert!(page.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("hx-request"), HeaderValue::from_static("true"))]);
-        let toast = finish(refused(), &frame("/topics/x"), &headers, None);
+        let toast = refused(&problem, &Frame { htmx: true, ..frame("/topics/x") }, "req_1");
         assert_eq!(toast.headers()[&TOAST], "There%20is%20no%20topic%20%E2%80%9Cx%E2%80%9D.");
         assert_eq!(toast.headers()["hx-reswap"], "none");
     }
 
     #[test]
-    fn a_flash_is_shown_once() {
-        let headers = HeaderMap::from_iter([(
-            header::COOKIE,
-            HeaderValue::from_str(&Flash::ok("Done").cookie().stripped().to_string()).unwrap(),
-        )]);
-        let frame = Frame::of(&headers, "/".to_owned(), NOW);
-        assert_eq!(frame.flash.as_ref().unwrap().text, "Done");
-        let response = finish(Html("<p>").into_response(), &frame, &headers, None);
-        assert!(response.headers()[header::SET_COOKIE].to_str().unwrap().starts_with("weir_flash=; "));
+    fn an_error_page_says_where_to_go_on() {
+        let labels = |problem: &Problem, path: &str| {
+            recovery(problem, &frame(path)).into_iter().map(|l| l.label).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(&Problem::new(Code::NotFound, ""), "/topics/x"), ["All topics", "Home"]);
+        assert_eq!(labels(&Problem::new(Code::Unauthenticated, ""), "/"), ["Sign in"]);
+        assert_eq!(labels(&Problem::new(Code::Unavailable, ""), "/teams"), ["Try again", "Home"]);
+        let denied = Problem::new(Code::Forbidden, "").with("request_access", "//evil.example");
+        assert_eq!(labels(&denied, "/"), ["Home"]);
     }
 
     #[test]
@@ -644,7 +640,7 @@ mod tests {
             hint: None,
             errors: &[],
             links: Vec::new(),
-            request_id: None,
+            request_id: "req_1",
         };
         assert!(!page.render().unwrap().contains("<script>alert"));
     }

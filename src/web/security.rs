@@ -16,6 +16,7 @@ use tower_http::csrf::{CsrfLayer, ProtectionError};
 use tracing::Instrument;
 
 use super::error;
+use super::page::{self, Frame};
 use super::paths;
 use super::problem::{Code, Problem};
 use super::state::WebState;
@@ -141,7 +142,7 @@ pub async fn frame(State(state): State<WebState>, mut request: Request, next: Ne
     let peer = request.extensions().get::<Peer>().copied();
     let context = RequestContext::of(request.headers(), peer, &state.trusted_proxies);
     request.extensions_mut().insert(context.clone());
-    let asked = Asked::of(&request);
+    let asked = Asked::of(&request, &state);
     let span =
         tracing::info_span!("request", id = %context.id, method = %request.method(), path = request.uri().path());
     let began = Instant::now();
@@ -158,20 +159,20 @@ struct Asked {
     method: Method,
     path: String,
     route: Option<MatchedPath>,
-    wants_page: bool,
-    htmx: bool,
+    /// How a refusal looks, where a person asks.
+    frame: Option<Frame>,
 }
 
 impl Asked {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, state: &WebState) -> Self {
         let path = request.uri().path();
+        let page = || Frame::of(request.headers(), request.uri(), state.clock.now_datetime());
         let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         Self {
             method: request.method().clone(),
             path: path.to_owned(),
             route: request.extensions().get().cloned(),
-            wants_page: !paths::is_api(path) && accept.contains("text/html"),
-            htmx: request.headers().contains_key("hx-request"),
+            frame: (!paths::is_api(path)).then(page).filter(|frame| frame.htmx || accept.contains("text/html")),
         }
     }
 }
@@ -198,10 +199,11 @@ fn render_refusal(response: Response, asked: &Asked, context: &RequestContext) -
     let allow = parts.headers.get(header::ALLOW).cloned();
     let cookies: Vec<HeaderValue> = parts.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
     let problem = problem.with("request_id", &*context.id);
-    let mut rendered = if asked.wants_page || asked.htmx {
-        error::page(&problem, context, asked.htmx)
-    } else {
-        problem.into_response()
+    let mut rendered = match &asked.frame {
+        Some(frame) => {
+            page::refused(&problem, &Frame { nonce: context.nonce.to_string(), ..frame.clone() }, &context.id)
+        }
+        None => problem.into_response(),
     };
     rendered.extensions_mut().remove::<Problem>();
     if let Some(allow) = allow {
