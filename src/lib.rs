@@ -10,5 +10,8 @@ pub mod broker;
 
 pub mod embedded_postgres;
 
+pub mod config;
+pub mod telemetry;
+
 pub mod clock;
 pub mod names;

@@ -11,7 +11,9 @@ pub mod params;
 pub mod paths;
 pub mod problem;
 pub mod security;
+pub mod server;
 pub mod state;
+pub mod tls;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
