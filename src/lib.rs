@@ -4,6 +4,8 @@
 
 pub mod web;
 
+pub mod gateway;
+
 pub mod catalog;
 
 pub mod broker;
