@@ -14,6 +14,8 @@ pub mod security;
 pub mod server;
 pub mod state;
 pub mod tls;
+pub mod ui;
+pub mod visit;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -42,6 +44,7 @@ pub fn router(state: WebState) -> Router {
     Router::new()
         .merge(api)
         .merge(assets::router())
+        .merge(ui::router())
         .fallback(nothing_here)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(CONTROL_BODY_BYTES_MAX))

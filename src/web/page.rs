@@ -211,8 +211,6 @@ pub struct Frame {
     pub theme: Option<Theme>,
     pub zone: Zone,
     pub flash: Option<Flash>,
-    /// What the operator calls this instance: `production`, `staging`.
-    pub environment: Option<String>,
     /// How people reach this instance: `https://weir.example.com`, without a slash at the end.
     pub base_url: String,
     /// For `<script nonce=…>`.
@@ -237,7 +235,6 @@ impl Frame {
             theme: cookie(THEME_COOKIE).and_then(Theme::parse),
             zone: cookie(ZONE_COOKIE).map(Zone::parse).unwrap_or_default(),
             flash: cookie(FLASH_COOKIE).and_then(Flash::decode),
-            environment: None,
             base_url: String::new(),
             nonce: String::new(),
             path: uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
