@@ -2,6 +2,8 @@
 //!
 //! Read the modules in this order; each may use the ones below it, never the ones above (see `ARCHITECTURE.md`).
 
+pub mod demo;
+
 pub mod web;
 
 pub mod gateway;
