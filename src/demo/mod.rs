@@ -1,1 +1,4 @@
+//! An airport as a demo company: real data, real grants, departures replayed live.
+
+pub mod company;
 pub mod dataset;
