@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 
-use super::extract::Form;
+use super::auth::encode_query;
+use super::extract::{Form, Query};
 use super::page::PageError;
 use super::problem::{Code, Problem};
+use crate::catalog::page::{BadCursor, PageRequest};
 
-/// Fields that one form may have.
-const FIELDS_MAX: usize = 200;
 /// Characters of a one-line field.
 const LINE_CHARS_MAX: usize = 500;
 
@@ -145,6 +146,40 @@ impl Draft {
         text
     }
 
+    /// The lines of a field, without blanks and empty ones, each as its type; a line that cannot be understood marks it.
+    pub fn lines<T: FromStr<Err: Display>>(&mut self, name: &str) -> Vec<T> {
+        let parsed: Vec<_> =
+            self.value(name).split(['\n', ',']).map(str::trim).filter(|l| !l.is_empty()).map(str::parse).collect();
+        let mut values = Vec::new();
+        for line in parsed {
+            match line {
+                Ok(value) => values.push(value),
+                Err(error) => self.wrong(name, T::Err::to_string(&error)),
+            }
+        }
+        values
+    }
+
+    /// A field of `key: value` lines.
+    pub fn pairs(&mut self, name: &str) -> BTreeMap<String, String> {
+        let mut pairs = BTreeMap::new();
+        let lines: Vec<String> = self.value(name).lines().map(|line| line.trim().to_owned()).collect();
+        for line in lines.iter().filter(|line| !line.is_empty()) {
+            match line.split_once([':', '=']) {
+                Some((key, value)) if !key.trim().is_empty() && !value.trim().is_empty() => {
+                    pairs.insert(key.trim().to_owned(), value.trim().to_owned());
+                }
+                _ => self.wrong(name, format!("“{line}” is not of the form key: value")),
+            }
+        }
+        pairs
+    }
+
+    /// Everything that was typed, for carrying it over a confirmation.
+    pub fn entries(&self) -> impl Iterator<Item = &(String, String)> {
+        self.values.iter()
+    }
+
     /// Takes a refusal of what the form asked for, so that it can be shown again with the answer's status; a refusal that
     /// no other typing would change becomes a page of its own.
     ///
@@ -205,11 +240,82 @@ impl<S: Send + Sync> FromRequest<S> for Draft {
     type Rejection = PageError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, PageError> {
-        let Form(values) = Form::<Vec<(String, String)>>::from_request(request, state).await?;
-        if values.len() > FIELDS_MAX {
-            return Err(Problem::new(Code::ValidationFailed, "The form has too many fields.").into());
-        }
-        Ok(Self { values, ..Self::default() })
+        let Form(values) = Form::<Sent>::from_request(request, state).await?;
+        Ok(values.into())
+    }
+}
+
+/// Names with their values, as the extractors give them.
+type Sent = BTreeMap<String, Vec<String>>;
+
+impl From<Sent> for Draft {
+    fn from(sent: Sent) -> Self {
+        let values =
+            sent.into_iter().flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)));
+        Self { values: values.collect(), ..Self::default() }
+    }
+}
+
+/// The query of a list: what is searched for, and which page.
+#[derive(Debug, Clone, Default)]
+pub struct Filters(pub Draft);
+
+impl Filters {
+    /// The value of a filter; empty when it is not set.
+    #[must_use]
+    pub fn value(&self, name: &str) -> &str {
+        self.0.value(name)
+    }
+
+    /// Whether a filter has this value.
+    #[must_use]
+    pub fn has(&self, name: &str, value: &str) -> bool {
+        self.0.value(name) == value
+    }
+
+    /// Whether anything is filtered.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.0.values.iter().any(|(name, value)| name != "cursor" && !value.trim().is_empty())
+    }
+
+    /// Which page, `limit` lines long.
+    ///
+    /// # Errors
+    /// The cursor is not one of ours.
+    pub fn page(&self, limit: usize) -> Result<PageRequest, BadCursor> {
+        PageRequest::new(Some(limit), self.0.text("cursor"))
+    }
+
+    /// The address of a page with these filters and another value of one of them.
+    #[must_use]
+    pub fn href(&self, path: &str, name: &str, value: &str) -> String {
+        let kept = self.0.values.iter().filter(|(n, v)| n != name && n != "cursor" && !v.trim().is_empty());
+        let kept = kept.map(|(n, v)| (n.as_str(), v.as_str()));
+        let pairs = kept.chain([(name, value)].into_iter().filter(|(_, value)| !value.is_empty()));
+        let query: Vec<_> = pairs.map(|(n, v)| format!("{}={}", encode_query(n), encode_query(v))).collect();
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+    }
+
+    /// The address of the next page.
+    #[must_use]
+    pub fn next(&self, path: &str, cursor: Option<&str>) -> Option<String> {
+        cursor.map(|cursor| self.href(path, "cursor", cursor))
+    }
+
+    /// The address of the first page, where this is not it.
+    #[must_use]
+    pub fn first(&self, path: &str) -> String {
+        if self.0.text("cursor").is_some() { self.href(path, "cursor", "") } else { String::new() }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Filters {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, PageError> {
+        let Query(values) = Query::<Sent>::from_request_parts(parts, state).await?;
+        Ok(Self(values.into()))
     }
 }
 
@@ -247,6 +353,31 @@ mod tests {
         assert_eq!(draft.take(problem).unwrap(), StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(draft.error("partitions"), Some("Must be 1 or more."));
         assert_eq!(draft.refusal(), Some("Something else."));
+    }
+
+    #[test]
+    fn lists_and_pairs_are_one_a_line() {
+        let mut draft = Draft::new()
+            .with("owners", "ada@x.org\r\n\r\nBob@x.org, cy@x.org")
+            .with("labels", "tier: gold\nurl = https://a:1");
+        let owners: Vec<Email> = draft.lines("owners");
+        assert_eq!(owners.iter().map(Email::as_str).collect::<Vec<_>>(), ["ada@x.org", "bob@x.org", "cy@x.org"]);
+        assert_eq!(
+            draft.pairs("labels").into_iter().collect::<Vec<_>>(),
+            [("tier".into(), "gold".into()), ("url".into(), "https://a:1".into())]
+        );
+        assert!(draft.sound());
+        assert!(Draft::new().with("labels", "tier").pairs("labels").is_empty());
+        let mut bad = Draft::new().with("owners", "nobody");
+        assert!(bad.lines::<Email>("owners").is_empty() && !bad.sound());
+    }
+
+    #[test]
+    fn the_next_page_keeps_the_filters() {
+        let filters = Filters(Draft::new().with("q", "a b").with("mine", "").with("cursor", "x"));
+        assert_eq!(filters.next("/apps", Some("yz")).as_deref(), Some("/apps?q=a%20b&cursor=yz"));
+        assert_eq!(filters.first("/apps"), "/apps?q=a%20b");
+        assert_eq!(filters.href("/apps", "q", ""), "/apps");
     }
 
     #[test]
