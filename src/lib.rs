@@ -2,11 +2,14 @@
 //!
 //! Read the modules in this order; each may use the ones below it, never the ones above (see `ARCHITECTURE.md`).
 
+pub mod app;
+pub mod cli;
 pub mod demo;
 
 pub mod web;
 
 pub mod gateway;
+pub mod provision;
 
 pub mod catalog;
 

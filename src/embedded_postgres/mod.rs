@@ -246,7 +246,7 @@ impl PrivatePostgres {
 
 /// Makes the data directory and returns its absolute path. As root the directory lets others pass (not list), because
 /// PostgreSQL runs as somebody else; what it holds is closed in itself.
-fn prepare_data_dir(data_dir: &Path) -> Result<PathBuf, StartError> {
+pub fn prepare_data_dir(data_dir: &Path) -> Result<PathBuf, StartError> {
     let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(mode).create(data_dir).map_err(io("create", data_dir))?;

@@ -7,6 +7,7 @@ pub mod confirm;
 pub mod error;
 pub mod extract;
 pub mod form;
+pub mod health;
 pub mod page;
 pub mod params;
 pub mod paths;
@@ -45,6 +46,7 @@ pub fn router(state: WebState) -> Router {
     Router::new()
         .merge(api)
         .merge(assets::router())
+        .merge(health::router())
         .merge(ui::router())
         .fallback(nothing_here)
         .method_not_allowed_fallback(method_not_allowed)

@@ -7,6 +7,12 @@ pub const SETUP: &str = "/setup";
 /// Where machines talk to us; everything else is for browsers.
 pub const API: &str = "/v1";
 
+/// The one-time link of the first run, as a path.
+#[must_use]
+pub fn setup_link(secret: &str) -> String {
+    format!("{SETUP}?token={secret}")
+}
+
 /// The page that explains an error code.
 #[must_use]
 pub fn problem(code: &str) -> String {

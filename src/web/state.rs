@@ -7,8 +7,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::security::AddressRange;
+use crate::broker::engine::Engine;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::gateway::Gateway;
+use crate::provision::Provisioner;
 
 /// Tells everything that runs long to end, and lets the process wait until it has.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +28,11 @@ pub struct Shutdown {
 #[derive(Clone)]
 pub struct WebState {
     pub catalog: Catalog,
+    pub gateway: Gateway,
+    /// Called after a topic was made or changed, before the answer.
+    pub provision: Provisioner,
+    /// For health and figures; records go through the gateway.
+    pub engine: Arc<dyn Engine>,
     pub clock: Arc<dyn Clock>,
     pub shutdown: Shutdown,
     /// Where clients reach this server, if configured: `https://weir.example.com`.

@@ -1,0 +1,253 @@
+//! The command line.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::catalog::access::{Actor, Administer, Grant};
+use crate::catalog::model::{Scope, TokenSpec};
+use crate::catalog::{Catalog, CatalogOptions};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, Database, Options, Span};
+use crate::embedded_postgres::{self, PrivatePostgres};
+use crate::names::Email;
+use crate::telemetry;
+use std::sync::Arc;
+
+/// Self-service, multi-tenant event streaming: portal, REST, SSE and a durable log in one program.
+///
+/// Without a command, weir serves. Every option can also be given in the environment (named in brackets) or in a TOML file
+/// (--config), where --tls-cert is `cert` in the section [tls]. The command line wins over the environment, which wins
+/// over the file.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the portal and the API (the default)
+    Serve,
+    /// Manage accounts from the machine that Weir runs on, beside the running server or without it
+    #[command(subcommand)]
+    Admin(Admin),
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Make an account; its password is the last line of the output
+    CreateUser {
+        /// Address of the person
+        email: Email,
+        /// Let the account administer this instance
+        #[arg(long)]
+        admin: bool,
+        /// Name to show [default: the part of the address before the @]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Give an account a new password, the last line of the output, and end its sessions
+    ResetPassword {
+        /// Address of the account
+        email: Email,
+    },
+    /// Make a personal token; it is the last line of the output
+    CreateToken {
+        /// Address of the account that the token acts for
+        #[arg(long, value_name = "EMAIL")]
+        user: Email,
+        /// What the token may be used for; may be repeated [default: everything but admin and metrics:read]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+        /// How long it lasts
+        #[arg(long, default_value = "90d", value_name = "TIME")]
+        ttl: Span,
+        /// What to call it
+        #[arg(long, default_value = "command line")]
+        name: String,
+    },
+}
+
+/// Runs the program and says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            eprintln!("weir: {}", causes.join(": "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    // Variables that are not text cannot be ours.
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = Config::load(cli.options, &environment.collect())?;
+    telemetry::start_logging(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir").build()?;
+    runtime.block_on(async {
+        match cli.command {
+            None | Some(Command::Serve) => Box::pin(serve(config)).await,
+            Some(Command::Admin(command)) => Box::pin(admin(config, command)).await,
+        }
+    })
+}
+
+/// Serves until SIGTERM or SIGINT; a second one does not wait for open requests and streams.
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Listened for from the start: a signal during the start must not leave half a PostgreSQL behind.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let app = App::start(config).await?;
+    announce(&app).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; a second signal stops at once");
+    let now = app.stop().now;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        now.cancel();
+    });
+    app.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Tells the person at the keyboard where to go and what to try.
+async fn announce(app: &App) -> anyhow::Result<()> {
+    let url = app.url();
+    let mut text = format!("\n  Weir is ready at {url}\n  data in {}\n", app.data_dir().display());
+    if let Some(link) = app.setup_link().await? {
+        text.push_str(&format!("\n  First run. Make the administrator's account with this one-time link:\n  {link}\n"));
+    }
+    let trust =
+        app.certificate_file().filter(|_| url.starts_with("https://127.") || url.starts_with("https://localhost"));
+    let trust = trust.map_or_else(String::new, |file| format!(" --cacert {}", file.display()));
+    text.push_str(&format!("\n  Try it:\n  curl{trust} {url}/v1/status\n\n"));
+    print(&text)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// Does one thing to the catalog, beside the server that runs on the same data directory, or alone.
+async fn admin(config: Config, command: Admin) -> anyhow::Result<()> {
+    let (postgres, url) = match config.database {
+        Database::Url(url) => (None, url.expose().to_owned()),
+        Database::Private { bin } => {
+            let options = embedded_postgres::Options { bin, ..embedded_postgres::Options::new(config.data_dir) };
+            let started = tokio::task::spawn_blocking(move || PrivatePostgres::share_or_start(&options));
+            let postgres = started.await??;
+            let url = postgres.url();
+            (Some(postgres), url)
+        }
+    };
+    let catalog =
+        Catalog::connect(CatalogOptions { connections: 2, ..CatalogOptions::new(url) }, Arc::new(SystemClock));
+    let catalog = catalog.await.context("the catalog cannot be opened")?;
+    let result = administer(&catalog, command).await;
+    catalog.close().await;
+    if let Some(postgres) = postgres {
+        tokio::task::spawn_blocking(move || postgres.stop()).await?;
+    }
+    print(&result?)
+}
+
+async fn administer(catalog: &Catalog, command: Admin) -> anyhow::Result<String> {
+    let grant: Grant<Administer> = catalog.authorize(&Actor::system(), &())?;
+    match command {
+        Admin::CreateUser { email, admin, name } => {
+            let name = name.unwrap_or_else(|| email.as_str().split('@').next().unwrap_or_default().to_owned());
+            let (user, password) = catalog.create_user(&grant, &email, &name, admin, None).await?;
+            let password = password.context("the catalog made no password")?;
+            let role = if user.admin { "administrator" } else { "user" };
+            Ok(format!("Made the {role} {}. The password, shown this once:\n{}\n", user.email, password.expose()))
+        }
+        Admin::ResetPassword { email } => {
+            let password = catalog.reset_password(&grant, &email, None).await?;
+            let password = password.context("the catalog made no password")?;
+            Ok(format!("{email} is signed out everywhere. The new password, shown this once:\n{}\n", password.expose()))
+        }
+        Admin::CreateToken { user, scopes, ttl, name } => {
+            let spec = TokenSpec {
+                name,
+                scopes: scopes_or_default(scopes),
+                topics: Vec::new(),
+                expires_at: Some(expiry(ttl.0)?),
+            };
+            let (token, secret) = catalog.create_token_for(&grant, &user, &spec).await?;
+            let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
+            Ok(format!("Made a token for {user}: {}. Shown this once:\n{}\n", scopes.join(" "), secret.expose()))
+        }
+    }
+}
+
+/// What a person needs day by day. Administration and metrics are asked for by name.
+fn scopes_or_default(scopes: Vec<Scope>) -> Vec<Scope> {
+    if !scopes.is_empty() {
+        return scopes;
+    }
+    Scope::ALL.iter().copied().filter(|scope| !matches!(scope, Scope::Admin | Scope::MetricsRead)).collect()
+}
+
+fn expiry(ttl: Duration) -> anyhow::Result<time::OffsetDateTime> {
+    let ttl = time::Duration::try_from(ttl).ok();
+    ttl.and_then(|ttl| SystemClock.now_datetime().checked_add(ttl)).context("--ttl is too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_before_and_after_the_command_or_without_one() {
+        for line in [
+            vec!["weir", "--data-dir", "d"],
+            vec!["weir", "serve", "--data-dir", "d"],
+            vec!["weir", "--data-dir", "d", "serve"],
+            vec!["weir", "admin", "create-user", "ada@example.com", "--admin", "--data-dir", "d"],
+        ] {
+            let cli = Cli::try_parse_from(&line).unwrap();
+            assert_eq!(cli.options.data_dir.unwrap().to_str(), Some("d"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_without_scopes_gets_the_everyday_ones() {
+        let scopes = scopes_or_default(Vec::new());
+        assert!(scopes.contains(&Scope::RecordsProduce) && !scopes.contains(&Scope::Admin));
+        assert_eq!(scopes_or_default(vec![Scope::Admin]), [Scope::Admin]);
+    }
+
+    #[test]
+    fn a_wrong_scope_is_refused_with_the_list_of_right_ones() {
+        let line = ["weir", "admin", "create-token", "--user", "a@b.c", "--scope", "records:write"];
+        let refused = Cli::try_parse_from(line).unwrap_err().to_string();
+        assert!(refused.contains("records:produce"), "{refused}");
+    }
+}
