@@ -10,9 +10,13 @@ use tokio::task::JoinHandle;
 
 use crate::broker::engine::Engine;
 use crate::broker::memory::MemoryEngine;
+use crate::catalog::model::Secret;
 use crate::catalog::{Catalog, CatalogOptions};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Database};
+use crate::demo::company;
+use crate::demo::dataset::Dataset;
+use crate::demo::replay::Replay;
 use crate::embedded_postgres::{self, PrivatePostgres};
 use crate::gateway::Gateway;
 use crate::provision::Provisioner;
@@ -50,6 +54,9 @@ pub struct App {
     data_dir: PathBuf,
     certificate: Option<PathBuf>,
     catalog: Catalog,
+    gateway: Gateway,
+    provision: Provisioner,
+    clock: Arc<dyn Clock>,
     engine: Arc<dyn Engine>,
     shutdown: Shutdown,
     stop: Stop,
@@ -86,10 +93,10 @@ impl App {
         let gateway = Gateway::new(Arc::clone(&engine), catalog.clone(), Arc::clone(&deps.clock));
         let state = WebState {
             catalog: catalog.clone(),
-            gateway,
+            gateway: gateway.clone(),
             provision: provision.clone(),
             engine: Arc::clone(&engine),
-            clock: deps.clock,
+            clock: Arc::clone(&deps.clock),
             shutdown: shutdown.clone(),
             public_url: config.public_url.as_deref().map(Arc::from),
             trusted_proxies: config.trusted_proxies.clone().into(),
@@ -111,7 +118,7 @@ impl App {
             servers.push(tokio::spawn(server.run(stop.clone())));
         }
 
-        shutdown.tasks.spawn(provision.run(shutdown.token.clone()));
+        shutdown.tasks.spawn(provision.clone().run(shutdown.token.clone()));
         shutdown.tasks.spawn(upkeep(shutdown.clone()));
         if let Some(tls) = &tls {
             shutdown.tasks.spawn(tls.clone().watch(shutdown.token.clone()));
@@ -124,6 +131,9 @@ impl App {
             data_dir,
             certificate: tls.map(|tls| tls.certificate_file().to_owned()),
             catalog,
+            gateway,
+            provision,
+            clock: deps.clock,
             engine,
             shutdown,
             stop,
@@ -184,6 +194,30 @@ impl App {
     pub async fn setup_link(&self) -> anyhow::Result<Option<String>> {
         let secret = self.catalog.setup_link().await?;
         Ok(secret.map(|secret| format!("{}{}", self.url, web::paths::setup_link(secret.expose()))))
+    }
+
+    /// Makes the demo's company and keeps its traffic going until the server stops: one second lasts `speed` seconds of
+    /// the data. Returns the password of [`company::SIGN_IN_AS`] if the account is new.
+    pub async fn start_demo(&self, speed: f64) -> anyhow::Result<Option<Secret>> {
+        let password = company::ensure(&self.catalog).await?;
+        self.provision.ensure_all().await?;
+        let data = Dataset::load()?;
+        let (catalog, gateway) = (self.catalog.clone(), self.gateway.clone());
+        let replay = Arc::new(Replay::new(catalog, gateway, Arc::clone(&self.clock), data, speed));
+        replay.prepare().await?;
+        let (departures, stop) = (Arc::clone(&replay), self.shutdown.token.clone());
+        self.shutdown.tasks.spawn(async move {
+            if let Err(error) = departures.run(&stop).await {
+                tracing::error!(%error, "the replay of the departures has stopped");
+            }
+        });
+        let stop = self.shutdown.token.clone();
+        self.shutdown.tasks.spawn(async move {
+            if let Err(error) = replay.watch_delays(&stop).await {
+                tracing::error!(%error, "the delay alerts have stopped");
+            }
+        });
+        Ok(password)
     }
 
     /// Tells every stream, waits for open requests at most the configured time, makes everything durable and stops.

@@ -14,6 +14,7 @@ use crate::catalog::model::{Scope, TokenSpec};
 use crate::catalog::{Catalog, CatalogOptions};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Database, Options, Span};
+use crate::demo::company;
 use crate::embedded_postgres::{self, PrivatePostgres};
 use crate::names::Email;
 use crate::telemetry;
@@ -37,6 +38,12 @@ struct Cli {
 enum Command {
     /// Serve the portal and the API (the default)
     Serve,
+    /// Serve a demo company with live traffic: an airport whose departures of January 2013 are replayed
+    Demo {
+        /// How many seconds of the data pass in one second, 1 to 86400
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=86_400), value_name = "N")]
+        speed: u32,
+    },
     /// Manage accounts from the machine that Weir runs on, beside the running server or without it
     #[command(subcommand)]
     Admin(Admin),
@@ -99,19 +106,25 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir").build()?;
     runtime.block_on(async {
         match cli.command {
-            None | Some(Command::Serve) => Box::pin(serve(config)).await,
+            None | Some(Command::Serve) => Box::pin(serve(config, None)).await,
+            Some(Command::Demo { speed }) => Box::pin(serve(config, Some(speed))).await,
             Some(Command::Admin(command)) => Box::pin(admin(config, command)).await,
         }
     })
 }
 
 /// Serves until SIGTERM or SIGINT; a second one does not wait for open requests and streams.
-async fn serve(config: Config) -> anyhow::Result<()> {
+///
+/// `demo_speed` fills the server with the demo's company first.
+async fn serve(config: Config, demo_speed: Option<u32>) -> anyhow::Result<()> {
     // Listened for from the start: a signal during the start must not leave half a PostgreSQL behind.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let app = App::start(config).await?;
-    announce(&app).await?;
+    match demo_speed {
+        None => announce(&app).await?,
+        Some(speed) => demo(&app, speed).await?,
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -142,6 +155,22 @@ async fn announce(app: &App) -> anyhow::Result<()> {
     let trust = trust.map_or_else(String::new, |file| format!(" --cacert {}", file.display()));
     text.push_str(&format!("\n  Try it:\n  curl{trust} {url}/v1/status\n\n"));
     print(&text)
+}
+
+/// Fills the server with the demo's company, starts its traffic, and says how to look at it.
+async fn demo(app: &App, speed: u32) -> anyhow::Result<()> {
+    let password = app.start_demo(f64::from(speed)).await.context("the demo's company cannot be made")?;
+    let (url, person) = (app.url(), company::SIGN_IN_AS);
+    let password = password.map_or_else(
+        || format!("the password of the first run (a new one: weir admin reset-password {person})"),
+        |password| format!("{} (shown this once)", password.expose()),
+    );
+    print(&format!(
+        "\n  The airport is open at {url}\n  data in {}\n\n  Sign in as {person} with {password}\n  \
+         Departures leave {speed} times as fast as in 2013: look at {url}/topics/{}\n\n",
+        app.data_dir().display(),
+        company::DEPARTURES,
+    ))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
