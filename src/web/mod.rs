@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod assets;
-pub mod audit_view;
 pub mod auth;
 pub mod confirm;
 pub mod error;
@@ -13,12 +12,11 @@ pub mod page;
 pub mod params;
 pub mod paths;
 pub mod problem;
-pub mod quality;
 pub mod security;
 pub mod server;
+pub mod sse;
 pub mod state;
 pub mod tls;
-pub mod token_form;
 pub mod ui;
 pub mod visit;
 

@@ -2,6 +2,7 @@
 //!
 //! Each file offers `router()`; what its handlers declare with `#[utoipa::path]` becomes `/openapi.json`.
 
+pub mod records;
 pub mod wire;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -10,5 +11,5 @@ use super::state::WebState;
 
 /// Every operation of the API with its description.
 pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(records::router())
 }
