@@ -233,7 +233,9 @@ impl TopicId {
 }
 
 /// Position of a record inside one partition. Grows by one a record; gaps are legal, reuse is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
 

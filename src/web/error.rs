@@ -11,6 +11,7 @@ use super::problem::{Code, FieldError, Problem};
 use crate::catalog::error::{AuthError, CatalogError, ChangeError, Denied, Kind, MissingScope, Required, SignInError};
 use crate::catalog::page::BadCursor;
 use crate::names::AppName;
+use crate::provision::ProvisionError;
 
 /// What a handler of the API returns.
 pub type ApiResult<T> = Result<T, Problem>;
@@ -195,6 +196,16 @@ impl From<SignInError> for Problem {
             SignInError::Throttled { retry_after } => throttled(retry_after),
             SignInError::Catalog(error) => error.into(),
         }
+    }
+}
+
+impl From<ProvisionError> for Problem {
+    fn from(error: ProvisionError) -> Self {
+        tracing::error!(cause = chain(&error), "a topic is registered but not held by the engine yet");
+        let detail = "The topic is registered, and the log will hold it as soon as it can. Repeat the request to see.";
+        let mut problem = Self::new(Code::Unavailable, detail).retry_after(2);
+        problem.applied = Some(super::problem::Applied::Partial);
+        problem
     }
 }
 

@@ -2,9 +2,11 @@
 
 pub mod api;
 pub mod assets;
+pub mod audit_view;
 pub mod auth;
 pub mod confirm;
 pub mod error;
+mod example;
 pub mod extract;
 pub mod form;
 pub mod health;
@@ -12,11 +14,12 @@ pub mod page;
 pub mod params;
 pub mod paths;
 pub mod problem;
+pub mod quality;
 pub mod security;
 pub mod server;
-pub mod sse;
 pub mod state;
 pub mod tls;
+pub mod token_form;
 pub mod ui;
 pub mod visit;
 
@@ -43,9 +46,13 @@ use self::state::WebState;
 /// - a small limit for bodies read by the framework's own extractors; the data plane's routes set their own.
 pub fn router(state: WebState) -> Router {
     let csrf = security::csrf_layer(state.public_url.as_deref());
-    let (api, _description) = api::router().split_for_parts();
+    let (api, declared) = api::router().split_for_parts();
+    let description = api::openapi::Description::new(&declared);
+    let idempotency = middleware::from_fn_with_state(state.clone(), api::idempotency::layer);
     Router::new()
-        .merge(api)
+        .merge(api.layer(idempotency))
+        .merge(description.router())
+        .merge(ui::reference::router(&description.document))
         .merge(assets::router())
         .merge(health::router())
         .merge(ui::router())

@@ -309,6 +309,18 @@ pub fn absolute(at: &OffsetDateTime) -> String {
     at.to_offset(UtcOffset::UTC).format(format).unwrap_or_default()
 }
 
+/// Whether a text that somebody typed may become a link.
+#[must_use]
+pub fn is_web_address(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
+}
+
+/// An address without its scheme, for reading.
+#[must_use]
+pub fn short_address(url: &str) -> &str {
+    url.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/')
+}
+
 /// The sign of a notice.
 #[must_use]
 pub fn notice_icon(kind: &str) -> &'static str {

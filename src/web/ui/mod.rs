@@ -6,10 +6,26 @@ use axum::{Router, middleware};
 use super::page::forget_flash;
 use super::state::WebState;
 
+mod app;
+mod app_tokens;
+mod apps;
 mod preferences;
+mod problems;
+pub mod reference;
 mod sign_in;
+mod team;
+mod teams;
 
 /// Every page.
 pub fn router() -> Router<WebState> {
-    Router::new().merge(preferences::router()).merge(sign_in::router()).layer(middleware::from_fn(forget_flash))
+    Router::new()
+        .merge(app::router())
+        .merge(app_tokens::router())
+        .merge(apps::router())
+        .merge(preferences::router())
+        .merge(problems::router())
+        .merge(sign_in::router())
+        .merge(team::router())
+        .merge(teams::router())
+        .layer(middleware::from_fn(forget_flash))
 }
