@@ -22,3 +22,6 @@ pub mod telemetry;
 
 pub mod clock;
 pub mod names;
+
+/// The schema of the catalog's database, in steps.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

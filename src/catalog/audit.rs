@@ -3,11 +3,12 @@
 use time::OffsetDateTime;
 
 use super::Catalog;
-use super::access::{Grant, ReadAudit};
+use super::access::{AuditSight, Grant, ReadAudit};
 use super::error::CatalogError;
 use super::model::AuditEntry;
 use super::page::{Page, PageRequest};
-use crate::names::AppName;
+use super::search::Words;
+use crate::names::{AppName, TokenId};
 
 /// Which lines of the audit. Everything given must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,7 +33,40 @@ impl Catalog {
         query: &AuditQuery,
         page: &PageRequest,
     ) -> Result<Page<AuditEntry>, CatalogError> {
-        let _ = (grant, query, page);
-        Err(super::pending())
+        let (everything, user, teams, app) = match grant.resource() {
+            AuditSight::Everything => (true, None, Vec::new(), None),
+            AuditSight::Person { user, teams } => {
+                (false, Some(user.0), teams.iter().map(|team| team.0).collect(), None)
+            }
+            AuditSight::App(app) => (false, None, Vec::new(), Some(app.0)),
+        };
+        let before = page.after().map(|id| id.parse::<i64>().unwrap_or(0));
+        let action = query.action.as_ref().map(|action| match action.strip_suffix('*') {
+            Some(beginning) => format!("{}%", Words::literal(beginning)),
+            None => Words::literal(action),
+        });
+        let rows = sqlx::query_as!(
+            AuditEntry,
+            r#"SELECT id, at, actor, via_token AS "via_token: TokenId", action, resource, before, after, request_id, address FROM audit
+               WHERE ($1 OR team_id = ANY ($2) OR actor_user = $3 OR app_id = $4 OR actor_app = $4)
+                 AND ($5::bigint IS NULL OR id < $5) AND ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR app = $7)
+                 AND ($8::text IS NULL OR resource = $8) AND ($9::text IS NULL OR action LIKE $9)
+                 AND ($10::timestamptz IS NULL OR at >= $10) AND ($11::timestamptz IS NULL OR at < $11)
+               ORDER BY id DESC LIMIT $12"#,
+            everything,
+            &teams,
+            user,
+            app,
+            before,
+            query.actor,
+            query.app.as_ref().map(AppName::as_str),
+            query.resource,
+            action,
+            query.since,
+            query.until,
+            i64::try_from(page.limit() + 1).unwrap_or(i64::MAX)
+        );
+        let rows = rows.fetch_all(self.pool()).await?;
+        Ok(page.collect(rows.into_iter(), |entry| entry.id.to_string()))
     }
 }

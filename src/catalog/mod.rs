@@ -13,13 +13,23 @@ pub mod error;
 mod grants;
 mod idempotency;
 mod invitations;
+mod keeper;
+mod limits;
+mod load;
+mod local_view;
 pub mod model;
 pub mod page;
+pub mod password;
 pub mod put;
 mod rights;
+mod search;
+mod secret;
 mod sessions;
 mod setup;
 mod teams;
+#[cfg(test)]
+mod tests;
+mod throttle;
 mod tokens;
 mod topics;
 mod tx;
@@ -28,21 +38,35 @@ pub mod view;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use self::access::{Action, Actor, Grant};
 pub use self::applications::AppQuery;
 pub use self::audit::AuditQuery;
 use self::error::{CatalogError, ConnectError, Denied};
 pub use self::idempotency::{Replay, StoredAnswer};
+use self::keeper::Keeper;
+use self::local_view::LocalView;
+use self::throttle::Throttle;
+use self::tokens::TokenUses;
 pub use self::topics::TopicQuery;
 pub use self::tx::Tx;
 pub use self::view::View;
 use crate::clock::Clock;
+
+/// Longest that [`Catalog::healthy`] waits.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to open the catalog.
 #[derive(Debug, Clone)]
@@ -73,8 +97,16 @@ pub struct Catalog {
 
 struct Inner {
     clock: Arc<dyn Clock>,
+    /// For changes and for what people ask at the portal.
+    pool: PgPool,
     view: ArcSwap<View>,
     changes: watch::Sender<i64>,
+    /// Asks the keeper to look for changes now.
+    wake: Notify,
+    throttle: Throttle,
+    uses: TokenUses,
+    stop: CancellationToken,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Where a person's request came from, for sessions and the audit.
@@ -85,21 +117,58 @@ pub struct Origin {
     pub request_id: Option<String>,
 }
 
-pub(crate) fn pending() -> CatalogError {
-    CatalogError::Unavailable(None)
+impl Origin {
+    /// Weir itself, acting on a request of somebody who has no account yet.
+    fn system_actor(&self) -> Arc<Actor> {
+        let principal = access::Principal::System;
+        Arc::new(Actor { principal, token: None, address: self.address, request_id: self.request_id.clone() })
+    }
 }
 
 impl Catalog {
     /// Opens the database, brings its schema up to date, loads the view, and keeps it current until [`Self::close`].
     /// With a local view, an unreachable database is not an error: the view is the copy, and connecting is tried again.
     pub async fn connect(options: CatalogOptions, clock: Arc<dyn Clock>) -> Result<Self, ConnectError> {
-        let _ = options;
-        let inner = Inner { clock, view: ArcSwap::default(), changes: watch::Sender::new(0) };
-        Ok(Self { inner: Arc::new(inner) })
+        let address = PgConnectOptions::from_str(&options.url).map_err(ConnectError::Address)?;
+        // A writer waits for the writer before it; nobody waits for ever.
+        let address = address.application_name("weir").options([
+            ("lock_timeout", "5s"),
+            ("statement_timeout", "20s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections.max(2))
+            .acquire_timeout(options.acquire_timeout)
+            .connect_lazy_with(address.clone());
+        let local = LocalView::open(options.local_view).await;
+        let inner = Arc::new(Inner {
+            clock,
+            pool,
+            view: ArcSwap::default(),
+            changes: watch::Sender::new(0),
+            wake: Notify::new(),
+            throttle: Throttle::new(),
+            uses: TokenUses::default(),
+            stop: CancellationToken::new(),
+            keeper: Mutex::new(None),
+        });
+        let keeper = Keeper::start(Arc::clone(&inner), address, options.acquire_timeout, local).await?;
+        *inner.keeper.lock() = Some(tokio::spawn(keeper.run()));
+        Ok(Self { inner })
     }
 
     /// Stops the background work, writes what is pending (last use of tokens) and closes the connections.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.inner.stop.cancel();
+        let keeper = self.inner.keeper.lock().take();
+        if let Some(Err(error)) = match keeper {
+            Some(keeper) => Some(keeper.await),
+            None => None,
+        } {
+            tracing::error!(%error, "the catalog's background work had failed");
+        }
+        self.inner.pool.close().await;
+    }
 
     /// The present snapshot.
     #[must_use]
@@ -120,19 +189,27 @@ impl Catalog {
         let _ = changes.wait_for(|reached| *reached >= revision).await;
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, within a second.
     pub async fn healthy(&self) -> bool {
-        false
+        let asked = sqlx::query_scalar!("SELECT value FROM catalog_revision").fetch_one(&self.inner.pool);
+        matches!(tokio::time::timeout(HEALTH_TIMEOUT, asked).await, Ok(Ok(_)))
     }
 
     /// Proves that the actor may do `A` to the target, from the snapshot.
     pub fn authorize<A: Action>(&self, actor: &Arc<Actor>, target: &A::Target) -> Result<Grant<A>, Denied> {
-        access::authorize(&self.inner.view.load(), actor, self.inner.clock.now_datetime(), target)
+        access::authorize(&self.inner.view.load(), actor, self.now(), target)
     }
 
-    /// Opens a transaction for changes by the actor.
+    /// Opens a transaction for changes by the actor. Transactions of all instances come one after the other.
     pub async fn begin(&self, actor: &Arc<Actor>) -> Result<Tx, CatalogError> {
-        let _ = actor;
-        Err(pending())
+        Tx::begin(self, actor).await
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.inner.clock.now_datetime()
+    }
+
+    fn pool(&self) -> &PgPool {
+        &self.inner.pool
     }
 }

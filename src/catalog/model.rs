@@ -37,6 +37,17 @@ pub enum TeamRole {
     Maintainer,
 }
 
+impl TeamRole {
+    /// The word the API and the schema use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Maintainer => "maintainer",
+        }
+    }
+}
+
 /// A team.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Team {
@@ -66,6 +77,17 @@ pub enum AppState {
     Active,
     /// Its tokens are refused and its streams end: the switch for a rogue.
     Suspended,
+}
+
+impl AppState {
+    /// The word the API and the schema use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
 }
 
 /// An application: the identity that owns topics, holds tokens and is billed.
@@ -99,6 +121,19 @@ pub enum Classification {
     Restricted,
 }
 
+impl Classification {
+    /// The word the API and the schema use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Internal => "internal",
+            Self::Confidential => "confidential",
+            Self::Restricted => "restricted",
+        }
+    }
+}
+
 /// Who may know that a topic exists. Knowing is not reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -107,6 +142,17 @@ pub enum Visibility {
     Company,
     /// The owning team, and applications with a grant. For others it is 404.
     Team,
+}
+
+impl Visibility {
+    /// The word the API and the schema use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Company => "company",
+            Self::Team => "team",
+        }
+    }
 }
 
 /// What happens to old records.
@@ -119,6 +165,17 @@ pub enum Cleanup {
     Compact,
 }
 
+impl Cleanup {
+    /// The word the API and the schema use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Compact => "compact",
+        }
+    }
+}
+
 /// Where a topic is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -126,6 +183,17 @@ pub enum TopicState {
     Active,
     /// Unreadable and unwritable, restorable until `Topic::purge_after`; the name stays reserved.
     Deleted,
+}
+
+impl TopicState {
+    /// The word the API and the schema use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Deleted => "deleted",
+        }
+    }
 }
 
 /// A topic.
@@ -376,7 +444,7 @@ pub struct Invitation {
 }
 
 /// What a team is wanted to be. All of it: what is left out is reset.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct TeamSpec {
     pub description: String,
 }
@@ -388,7 +456,7 @@ impl From<&Team> for TeamSpec {
 }
 
 /// What an application is wanted to be. All of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AppSpec {
     pub team: TeamName,
     pub description: String,
@@ -430,7 +498,7 @@ impl From<&Application> for AppSpec {
 }
 
 /// What a topic is wanted to be. All of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TopicSpec {
     pub app: AppName,
     pub description: String,

@@ -269,6 +269,18 @@ pub(super) fn share_prefix(
     Ok(Arc::clone(app))
 }
 
+/// A topic to look at: a deleted one is shown to those who may restore it.
+pub(super) fn read_topic(
+    view: &View,
+    actor: &Actor,
+    now: OffsetDateTime,
+    name: &TopicName,
+) -> Result<Arc<Topic>, Denied> {
+    let standing = Standing::of(view, actor, now)?;
+    let topic = standing.visible_topic(name)?;
+    if standing.may(topic, Operation::Manage) { Ok(Arc::clone(topic)) } else { living(topic) }
+}
+
 pub(super) fn put_topic(
     view: &View,
     actor: &Actor,

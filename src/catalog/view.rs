@@ -4,14 +4,23 @@
 //! Tables are sorted vectors of shared rows: a lookup is a binary search, a page is a slice, and making the next snapshot
 //! copies pointers, not rows; tables that a change does not touch are shared between snapshots.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::access::TokenUse;
+use super::error::CatalogError;
 use super::model::{AccessGrant, Application, GrantTarget, Membership, Operation, Team, TeamRole, Token, Topic, User};
 use crate::names::{AppId, AppName, TeamId, TeamName, TokenId, TopicId, TopicName, UserId};
+
+/// How exact "last used" is.
+const NOTED_EVERY_SECONDS: u64 = 10;
 
 /// SHA-256 of a token's secret.
 pub(super) type TokenHash = [u8; 32];
@@ -38,6 +47,38 @@ pub(super) enum EntityKind {
     Topic,
     Grant,
     Token,
+}
+
+impl EntityKind {
+    pub const ALL: &'static [Self] =
+        &[Self::User, Self::Team, Self::Member, Self::App, Self::Topic, Self::Grant, Self::Token];
+
+    /// The first byte of a row's key in the local copy.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::User => b'u',
+            Self::Team => b't',
+            Self::Member => b'm',
+            Self::App => b'a',
+            Self::Topic => b'p',
+            Self::Grant => b'g',
+            Self::Token => b'k',
+        }
+    }
+
+    /// The word of `catalog_change.kind`.
+    pub fn from_word(word: &str) -> Result<Self, CatalogError> {
+        Ok(match word {
+            "user" => Self::User,
+            "team" => Self::Team,
+            "member" => Self::Member,
+            "app" => Self::App,
+            "topic" => Self::Topic,
+            "grant" => Self::Grant,
+            "token" => Self::Token,
+            _ => return Err(CatalogError::Damaged(format!("unknown kind of row {word:?}"))),
+        })
+    }
 }
 
 /// A membership with the team it is of. The identifier is the row's.
@@ -70,6 +111,39 @@ pub(super) struct TokenRow {
     pub token: Token,
 }
 
+/// A token as requests meet it: what it allows is made once, not for each request.
+#[derive(Debug)]
+pub(super) struct TokenEntry {
+    pub row: Arc<TokenRow>,
+    pub usable: Arc<TokenUse>,
+    /// When a use was last noted, in seconds since 1970.
+    noted: AtomicI64,
+}
+
+impl TokenEntry {
+    fn new(row: &Arc<TokenRow>) -> Self {
+        let token = &row.token;
+        let usable = TokenUse {
+            id: token.id,
+            name: token.name.clone(),
+            scopes: token.scopes.clone(),
+            topics: token.topics.clone(),
+            expires_at: token.expires_at,
+        };
+        Self { row: Arc::clone(row), usable: Arc::new(usable), noted: AtomicI64::new(0) }
+    }
+
+    /// Whether the last noted use is some seconds ago: the hot path takes the lock of the notes no more often.
+    pub fn is_worth_noting(&self, now: OffsetDateTime) -> bool {
+        let now = now.unix_timestamp();
+        if now.abs_diff(self.noted.load(Relaxed)) < NOTED_EVERY_SECONDS {
+            return false;
+        }
+        self.noted.store(now, Relaxed);
+        true
+    }
+}
+
 impl Entity {
     pub fn key(&self) -> (EntityKind, Uuid) {
         match self {
@@ -97,9 +171,15 @@ pub(super) struct Delta {
 
 /// A row of a sorted table.
 trait Row {
-    type Key: Ord;
-    fn key(&self) -> Self::Key;
+    fn order(&self, other: &Self) -> Ordering;
     fn id(&self) -> Uuid;
+}
+
+/// A topic with what a search looks at: its words in lower case.
+#[derive(Debug)]
+struct TopicRow {
+    topic: Arc<Topic>,
+    words: String,
 }
 
 /// Rows sorted by key.
@@ -129,75 +209,76 @@ impl<T: Row> Table<T> {
     }
 
     fn sort(&mut self) {
-        self.0.sort_by_cached_key(|row| row.key());
+        // Stable, and fast on what is nearly sorted already.
+        self.0.sort_by(|a, b| a.order(b));
     }
 }
 
 impl Row for User {
-    type Key = UserId;
-    fn key(&self) -> UserId {
-        self.id
+    fn order(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
     }
+
     fn id(&self) -> Uuid {
         self.id.0
     }
 }
 
 impl Row for Team {
-    type Key = TeamName;
-    fn key(&self) -> TeamName {
-        self.name.clone()
+    fn order(&self, other: &Self) -> Ordering {
+        self.name.cmp(&other.name)
     }
+
     fn id(&self) -> Uuid {
         self.id.0
     }
 }
 
 impl Row for Member {
-    type Key = (TeamId, UserId);
-    fn key(&self) -> (TeamId, UserId) {
-        (self.team, self.membership.user)
+    fn order(&self, other: &Self) -> Ordering {
+        self.team.cmp(&other.team).then(self.membership.user.cmp(&other.membership.user))
     }
+
     fn id(&self) -> Uuid {
         self.id
     }
 }
 
 impl Row for Application {
-    type Key = AppName;
-    fn key(&self) -> AppName {
-        self.name.clone()
+    fn order(&self, other: &Self) -> Ordering {
+        self.name.cmp(&other.name)
     }
+
     fn id(&self) -> Uuid {
         self.id.0
     }
 }
 
-impl Row for Topic {
-    type Key = TopicName;
-    fn key(&self) -> TopicName {
-        self.name.clone()
+impl Row for TopicRow {
+    fn order(&self, other: &Self) -> Ordering {
+        self.topic.name.cmp(&other.topic.name)
     }
+
     fn id(&self) -> Uuid {
-        self.id.0
+        self.topic.id.0
     }
 }
 
 impl Row for GrantRow {
-    type Key = (AppName, Uuid);
-    fn key(&self) -> (AppName, Uuid) {
-        (self.grant.app.clone(), self.grant.id.0)
+    fn order(&self, other: &Self) -> Ordering {
+        self.grant.app.cmp(&other.grant.app).then(self.grant.id.cmp(&other.grant.id))
     }
+
     fn id(&self) -> Uuid {
         self.grant.id.0
     }
 }
 
 impl Row for TokenRow {
-    type Key = TokenId;
-    fn key(&self) -> TokenId {
-        self.token.id
+    fn order(&self, other: &Self) -> Ordering {
+        self.token.id.cmp(&other.token.id)
     }
+
     fn id(&self) -> Uuid {
         self.token.id.0
     }
@@ -211,13 +292,11 @@ pub struct View {
     teams: Arc<Table<Team>>,
     members: Arc<Table<Member>>,
     apps: Arc<Table<Application>>,
-    topics: Arc<Table<Topic>>,
-    /// For search: the topic's words in lower case, in the order of `topics`.
-    words: Arc<Vec<Arc<str>>>,
+    topics: Arc<Table<TopicRow>>,
     grants: Arc<Table<GrantRow>>,
     grants_about: Arc<HashMap<GrantAbout, Vec<Arc<GrantRow>>>>,
     tokens: Arc<Table<TokenRow>>,
-    tokens_by_hash: Arc<HashMap<TokenHash, Arc<TokenRow>>>,
+    tokens_by_hash: Arc<HashMap<TokenHash, TokenEntry>>,
 }
 
 impl View {
@@ -229,12 +308,12 @@ impl View {
 
     /// Every topic, deleted ones included, by name.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
-        self.topics.0.iter()
+        self.topics.0.iter().map(|row| &row.topic)
     }
 
     #[must_use]
     pub fn topic(&self, name: &TopicName) -> Option<&Arc<Topic>> {
-        find(&self.topics, |row| row.name.cmp(name))
+        find(&self.topics, |row| row.topic.name.cmp(name)).map(|row| &row.topic)
     }
 
     /// Every application, by name.
@@ -294,7 +373,7 @@ impl View {
     }
 
     /// Whether the grant gives the operation now.
-    pub(super) fn gives(grant: &AccessGrant, operation: Operation, now: time::OffsetDateTime) -> bool {
+    pub(super) fn gives(grant: &AccessGrant, operation: Operation, now: OffsetDateTime) -> bool {
         grant.operations.contains(&operation) && grant.expires_at.is_none_or(|end| end > now)
     }
 
@@ -302,14 +381,14 @@ impl View {
         find(&self.tokens, |row| row.token.id.cmp(&id))
     }
 
-    pub(super) fn token_by_hash(&self, hash: &TokenHash) -> Option<&Arc<TokenRow>> {
+    pub(super) fn token_by_hash(&self, hash: &TokenHash) -> Option<&TokenEntry> {
         self.tokens_by_hash.get(hash)
     }
 
     /// Topics from a name on, each with its words for search.
     pub(super) fn topics_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Topic>, &str)> {
-        let start = after.map_or(0, |after| self.topics.0.partition_point(|row| row.name.as_str() <= after));
-        self.topics.0[start..].iter().zip(self.words[start..].iter().map(AsRef::as_ref))
+        let start = after.map_or(0, |after| self.topics.0.partition_point(|row| row.topic.name.as_str() <= after));
+        self.topics.0[start..].iter().map(|row| (&row.topic, row.words.as_str()))
     }
 
     pub(super) fn apps_after(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Application>> {
@@ -360,7 +439,10 @@ impl View {
             Entity::Team(row) => Arc::make_mut(&mut self.teams).push(row),
             Entity::Member(row) => Arc::make_mut(&mut self.members).push(row),
             Entity::App(row) => Arc::make_mut(&mut self.apps).push(row),
-            Entity::Topic(row) => Arc::make_mut(&mut self.topics).push(row),
+            Entity::Topic(row) => {
+                let words = words_of(&row);
+                Arc::make_mut(&mut self.topics).push(TopicRow { topic: Arc::new(row), words });
+            }
             Entity::Grant(row) => Arc::make_mut(&mut self.grants).push(row),
             Entity::Token(row) => Arc::make_mut(&mut self.tokens).push(row),
         }
@@ -374,10 +456,7 @@ impl View {
                 EntityKind::Team => Arc::make_mut(&mut self.teams).sort(),
                 EntityKind::Member => Arc::make_mut(&mut self.members).sort(),
                 EntityKind::App => Arc::make_mut(&mut self.apps).sort(),
-                EntityKind::Topic => {
-                    Arc::make_mut(&mut self.topics).sort();
-                    self.words = Arc::new(self.topics.0.iter().map(|topic| words_of(topic).into()).collect());
-                }
+                EntityKind::Topic => Arc::make_mut(&mut self.topics).sort(),
                 EntityKind::Grant => {
                     Arc::make_mut(&mut self.grants).sort();
                     let mut about: HashMap<_, Vec<_>> = HashMap::new();
@@ -388,7 +467,7 @@ impl View {
                 }
                 EntityKind::Token => {
                     Arc::make_mut(&mut self.tokens).sort();
-                    let by_hash = self.tokens.0.iter().map(|row| (row.hash, Arc::clone(row))).collect();
+                    let by_hash = self.tokens.0.iter().map(|row| (row.hash, TokenEntry::new(row))).collect();
                     self.tokens_by_hash = Arc::new(by_hash);
                 }
             }
@@ -417,7 +496,7 @@ impl View {
     }
 }
 
-fn find<T>(table: &Table<T>, compare: impl Fn(&T) -> std::cmp::Ordering) -> Option<&Arc<T>> {
+fn find<T>(table: &Table<T>, compare: impl Fn(&T) -> Ordering) -> Option<&Arc<T>> {
     table.0.binary_search_by(|row| compare(row)).ok().map(|at| &table.0[at])
 }
 

@@ -1,0 +1,3 @@
+DROP TABLE idempotency_keys;
+DROP TABLE token_uses;
+DROP TABLE tokens;
