@@ -210,6 +210,18 @@ pub enum AdminError {
         /// What was asked for.
         to: u32,
     },
+    /// More partitions than a topic can have.
+    #[error("a topic has at most {max} partitions")]
+    TooManyPartitions {
+        /// The limit.
+        max: u32,
+    },
+    /// Too much is waiting to be written.
+    #[error("the engine is busy")]
+    Busy,
+    /// The disk is full.
+    #[error("the storage is full")]
+    ReadOnly,
     /// The engine has stopped or its disk failed.
     #[error("the engine has stopped")]
     Stopped,

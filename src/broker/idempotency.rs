@@ -74,7 +74,10 @@ impl Idempotency {
 
     pub(super) fn insert(&mut self, key: [u8; 16], seen: Remembered) {
         let (tenant, at) = (seen.tenant, seen.at);
-        self.by_key.insert(key, seen);
+        // Recovery learns a key from the manifest and again from the log.
+        if self.by_key.insert(key, seen).is_some_and(|old| old.at == at) {
+            return;
+        }
         self.by_tenant.entry(tenant).or_default().push_back((key, at));
         self.forget_expired(tenant, at);
         self.forget_oldest(tenant, self.limits.keys_per_tenant);
@@ -99,7 +102,8 @@ impl Idempotency {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.by_key.len()
     }
 

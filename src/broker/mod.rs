@@ -6,8 +6,13 @@
 pub mod engine;
 pub mod record;
 
-pub mod idempotency;
+pub mod embedded;
 pub mod memory;
+
+pub mod idempotency;
+mod log;
+
+pub mod disk;
 
 #[cfg(test)]
 pub(crate) mod conformance;

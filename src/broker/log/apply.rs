@@ -1,0 +1,423 @@
+//! The applier: copies durable batches from the backlog into the segments of their partitions.
+//!
+//! Nothing here is needed for durability, so nothing here is synced; the checkpoint does that for many groups at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Shared;
+use super::checkpoint::Snapshot;
+use super::manifest::KnownPartition;
+use super::partition::Partition;
+use super::segment::index::{BatchFacts, Index};
+use super::segment::{Segment, SegmentKey, reader};
+use super::topics::{Partitions, Topics};
+use super::wal::Position;
+use super::wal::writer::InUse;
+use super::watch::Notifier;
+use super::wire::len64;
+use crate::broker::disk::Open;
+use crate::broker::record::RecordBatch;
+use crate::clock::Timestamp;
+use crate::names::TopicId;
+
+/// Groups are applied together up to this many bytes, so that a partition's batches are one write.
+const ROUND_BYTES: usize = 8 << 20;
+
+/// Memory that a batch takes beside its bytes.
+const BATCH_OVERHEAD_BYTES: usize = 112;
+
+/// How long to wait before a write is tried again that found the disk full.
+const FULL_DISK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A durable commit group.
+pub(super) struct Group {
+    /// Where the log goes on after it.
+    pub(super) position: Position,
+    pub(super) next_partition: u32,
+    pub(super) accepted: Timestamp,
+    pub(super) appends: Vec<(Arc<Partition>, RecordBatch)>,
+    pub(super) changes: Vec<Change>,
+    pub(super) frame_bytes: usize,
+}
+
+/// A durable change of the partitions that exist.
+pub(super) enum Change {
+    /// Of one topic, in order.
+    Created(Vec<Arc<Partition>>),
+    Deleted(TopicId, Partitions),
+}
+
+impl Change {
+    /// Lets readers and writers see it.
+    pub(super) fn publish(&self, topics: &Topics, notifier: &Notifier) {
+        match self {
+            Self::Created(partitions) => {
+                if let Some(first) = partitions.first() {
+                    topics.add(first.at.topic, partitions);
+                }
+            }
+            Self::Deleted(topic, partitions) => {
+                topics.remove(*topic);
+                partitions.iter().for_each(|p| p.deleted.store(true, Ordering::SeqCst));
+                notifier.notify(partitions.iter());
+            }
+        }
+    }
+}
+
+/// Groups between the commit thread and the applier, bounded by bytes.
+pub(super) struct Backlog {
+    bytes_max: usize,
+    state: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    groups: VecDeque<Group>,
+    /// Of groups that are not applied yet.
+    bytes: usize,
+    finished: bool,
+    aborted: bool,
+}
+
+impl Backlog {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Waits while too much is waiting.
+    pub(super) fn push(&self, group: Group) {
+        let mut state = self.state.lock();
+        while state.bytes > self.bytes_max && !state.aborted {
+            self.changed.wait(&mut state);
+        }
+        state.bytes += group.frame_bytes;
+        let first = state.groups.is_empty();
+        state.groups.push_back(group);
+        drop(state);
+        if first {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Nothing follows.
+    pub(super) fn finish(&self) {
+        self.state.lock().finished = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn abort(&self) {
+        self.state.lock().aborted = true;
+        self.changed.notify_all();
+    }
+
+    /// What waits, about [`ROUND_BYTES`] of it; nothing after `patience` or at the end. Whether the end is reached.
+    fn take(&self, patience: Duration) -> (Vec<Group>, bool) {
+        let mut state = self.state.lock();
+        let deadline = Instant::now() + patience;
+        while state.groups.is_empty() && !state.finished && !state.aborted {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        let mut groups = Vec::new();
+        let mut bytes = 0;
+        while bytes < ROUND_BYTES
+            && let Some(group) = state.groups.pop_front()
+        {
+            bytes += group.frame_bytes;
+            groups.push(group);
+        }
+        let end = state.aborted || (groups.is_empty() && state.finished);
+        (groups, end)
+    }
+
+    fn applied(&self, bytes: usize) {
+        self.state.lock().bytes -= bytes;
+        self.changed.notify_all();
+    }
+
+    /// Waits a little, unless the engine stops. Whether to go on.
+    fn pause(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.aborted {
+            self.changed.wait_for(&mut state, FULL_DISK_PATIENCE);
+        }
+        !state.aborted
+    }
+}
+
+/// See the module's text.
+pub(super) struct Applier {
+    shared: Arc<Shared>,
+    /// As of `position`.
+    partitions: BTreeMap<u32, Arc<Partition>>,
+    position: Position,
+    next_partition: u32,
+    in_use: InUse,
+    /// Written since the last checkpoint began.
+    dirty: BTreeSet<SegmentKey>,
+    /// Index files written since then.
+    dirty_indexes: BTreeSet<SegmentKey>,
+    /// Partitions whose directories have new names since then.
+    dirty_dirs: BTreeSet<u8>,
+    /// Segments of deleted topics, not yet with the checkpointer.
+    garbage: Vec<SegmentKey>,
+    log_bytes: u64,
+    /// Whose batches in memory are the oldest that are in segments, one entry a batch.
+    evictable: VecDeque<Arc<Partition>>,
+    tail_bytes: usize,
+    buffer: Vec<u8>,
+    /// Segments may have bytes that the manifest does not know of.
+    recovering: bool,
+}
+
+impl Applier {
+    pub(super) fn new(shared: Arc<Shared>, position: Position, next_partition: u32) -> Self {
+        Self {
+            shared,
+            partitions: BTreeMap::new(),
+            position,
+            next_partition,
+            in_use: InUse::default(),
+            dirty: BTreeSet::new(),
+            dirty_indexes: BTreeSet::new(),
+            dirty_dirs: BTreeSet::new(),
+            garbage: Vec::new(),
+            log_bytes: 0,
+            evictable: VecDeque::new(),
+            tail_bytes: 0,
+            buffer: Vec::new(),
+            recovering: true,
+        }
+    }
+
+    /// A partition that the manifest knows.
+    pub(super) fn add(&mut self, partition: Arc<Partition>) {
+        self.partitions.insert(partition.id, partition);
+    }
+
+    pub(super) fn partition(&self, id: u32) -> Option<&Arc<Partition>> {
+        self.partitions.get(&id)
+    }
+
+    /// Recovery is over; the log goes on here.
+    pub(super) fn recovered(&mut self, position: Position) {
+        self.recovering = false;
+        self.position = position;
+        self.in_use.note(position.segment);
+    }
+
+    /// The loop; ends with a last checkpoint when nothing follows.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let every = self.shared.config.checkpoint_every;
+        let mut last = Instant::now();
+        loop {
+            let patience = every.saturating_sub(last.elapsed()).max(Duration::from_millis(100));
+            let (groups, end) = self.shared.backlog.take(patience);
+            if self.shared.is_stopped() {
+                return Ok(());
+            }
+            let bytes = groups.iter().map(|g| g.frame_bytes).sum();
+            self.apply(groups)?;
+            self.shared.backlog.applied(bytes);
+            if end {
+                break;
+            }
+            let due = self.log_bytes >= self.shared.config.checkpoint_bytes
+                || !self.garbage.is_empty()
+                || (self.log_bytes > 0 && last.elapsed() >= every);
+            if due && self.shared.checkpoints.is_idle() {
+                let snapshot = self.snapshot();
+                self.shared.checkpoints.offer(snapshot);
+                last = Instant::now();
+            }
+        }
+        let snapshot = self.snapshot();
+        self.shared.checkpoints.offer(snapshot);
+        self.shared.checkpoints.finish();
+        Ok(())
+    }
+
+    /// Copies groups into segments.
+    pub(super) fn apply(&mut self, groups: Vec<Group>) -> io::Result<()> {
+        let mut runs: BTreeMap<u32, Vec<RecordBatch>> = BTreeMap::new();
+        let Some(accepted) = groups.last().map(|group| group.accepted) else { return Ok(()) };
+        for group in groups {
+            self.position = group.position;
+            self.next_partition = group.next_partition;
+            self.in_use.note(group.position.segment);
+            self.log_bytes += len64(group.frame_bytes);
+            for (partition, batch) in group.appends {
+                self.tail_bytes += batch.len() + BATCH_OVERHEAD_BYTES;
+                runs.entry(partition.id).or_default().push(batch);
+                self.evictable.push_back(partition);
+            }
+            for change in group.changes {
+                self.change(change, &mut runs);
+            }
+        }
+        for (id, batches) in runs {
+            if let Some(partition) = self.partitions.get(&id) {
+                let partition = Arc::clone(partition);
+                self.append(&partition, &batches, accepted)?;
+            }
+        }
+        self.evict();
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change, runs: &mut BTreeMap<u32, Vec<RecordBatch>>) {
+        match change {
+            Change::Created(partitions) => partitions.into_iter().for_each(|p| self.add(p)),
+            Change::Deleted(_, partitions) => {
+                for partition in partitions.iter() {
+                    runs.remove(&partition.id);
+                    self.partitions.remove(&partition.id);
+                    for segment in partition.segments.read().iter() {
+                        self.dirty.remove(&segment.key());
+                        self.dirty_indexes.remove(&segment.key());
+                        self.shared.files.forget(segment.key());
+                        self.garbage.push(segment.key());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets batches in memory that are in segments, the oldest first, down to the budget.
+    fn evict(&mut self) {
+        while self.tail_bytes > self.shared.config.tail_bytes_max
+            && let Some(partition) = self.evictable.pop_front()
+        {
+            self.tail_bytes -= partition.forget_oldest() + BATCH_OVERHEAD_BYTES;
+        }
+    }
+
+    fn append(&mut self, partition: &Partition, batches: &[RecordBatch], accepted: Timestamp) -> io::Result<()> {
+        let mut left = batches;
+        while let Some(first) = left.first() {
+            let segment = self.growing_segment(partition, first)?;
+            let room = self.shared.config.segment_bytes.saturating_sub(segment.extent().bytes);
+            let fitting = fitting(left, room);
+            let (now, later) = left.split_at(fitting);
+            self.write(&segment, now, accepted)?;
+            left = later;
+        }
+        Ok(())
+    }
+
+    /// The segment to append to: the last one, or a new one when that is full.
+    fn growing_segment(&mut self, partition: &Partition, first: &RecordBatch) -> io::Result<Arc<Segment>> {
+        let last = partition.segments.read().last().map(Arc::clone);
+        if let Some(segment) = last {
+            let extent = segment.extent();
+            let has_room = extent.bytes == 0
+                || extent.bytes.saturating_add(len64(first.len())) <= self.shared.config.segment_bytes;
+            if has_room && !extent.sealed {
+                return Ok(segment);
+            }
+            self.seal(&segment)?;
+        }
+        let key = SegmentKey { partition: partition.id, base: first.base_offset() };
+        self.until_there_is_space(|shared| shared.files.create(key).map(drop))?;
+        self.dirty_dirs.insert(key.partition.to_le_bytes()[0]);
+        let segment = Arc::new(Segment::new(key));
+        partition.segments.write().push(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    fn seal(&mut self, segment: &Segment) -> io::Result<()> {
+        let key = segment.key();
+        let index = match segment.seal() {
+            Some(index) => index,
+            // Not in memory since the last start.
+            None => reader::rebuild(&*self.shared.files.get(key)?, &segment.extent()).unwrap_or_default(),
+        };
+        if index == Index::default() {
+            return Ok(()); // unreadable bytes have no index; readers find the damage
+        }
+        let bytes = index.encode(key.base, &segment.extent());
+        self.until_there_is_space(|shared| shared.disk.open(&key.index_path(), Open::Empty)?.write_at(&bytes, 0))?;
+        self.dirty_indexes.insert(key);
+        self.dirty_dirs.insert(key.partition.to_le_bytes()[0]);
+        Ok(())
+    }
+
+    /// Writes batches to the end of a segment in one go.
+    fn write(&mut self, segment: &Segment, batches: &[RecordBatch], accepted: Timestamp) -> io::Result<()> {
+        let (key, at) = (segment.key(), segment.extent().bytes);
+        let file = Arc::clone(&self.shared.files.get(key)?.file);
+        if self.recovering && !self.dirty.contains(&key) {
+            file.set_len(at)?;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        batches.iter().for_each(|batch| batch.write_to(&mut buffer));
+        self.until_there_is_space(|_| file.write_at(&buffer, at))?;
+        let mut rest = &buffer[..];
+        let pieces = batches.iter().map(|batch| {
+            let (piece, after) = rest.split_at(batch.len());
+            rest = after;
+            (BatchFacts::of(batch), piece)
+        });
+        segment.grew(pieces, accepted);
+        self.buffer = buffer;
+        self.dirty.insert(key);
+        Ok(())
+    }
+
+    /// Writes that find the disk full are tried again: unlike a sync, a write that failed for want of space has left
+    /// nothing undecided. Meanwhile the engine takes no records, and what is not copied stays in memory and in the log.
+    fn until_there_is_space(&self, write: impl Fn(&Shared) -> io::Result<()>) -> io::Result<()> {
+        loop {
+            match write(&self.shared) {
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                    self.shared.read_only.store(true, Ordering::SeqCst);
+                    if self.recovering || !self.shared.backlog.pause() {
+                        return Err(e);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Everything that a checkpoint must make durable, and what the store is then.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let known = |partition: &Arc<Partition>| {
+            let segments: Vec<_> = partition.segments.read().iter().map(|s| (s.base, s.extent())).collect();
+            // What is in segments; the durable end may be ahead of that.
+            let next = segments.last().map_or(crate::names::Offset(0), |(_, extent)| extent.next);
+            KnownPartition { id: partition.id, at: partition.at, next, segments }
+        };
+        self.log_bytes = 0;
+        Snapshot {
+            position: self.position,
+            next_partition: self.next_partition,
+            partitions: self.partitions.values().map(known).collect(),
+            segments: std::mem::take(&mut self.dirty),
+            indexes: std::mem::take(&mut self.dirty_indexes),
+            dirs: std::mem::take(&mut self.dirty_dirs),
+            garbage: std::mem::take(&mut self.garbage),
+            released: self.in_use.release_before(self.position.segment),
+        }
+    }
+}
+
+/// How many of the first batches fit in `room` bytes; at least 1.
+fn fitting(batches: &[RecordBatch], room: u64) -> usize {
+    let mut bytes = 0;
+    let fits = |batch: &&RecordBatch| {
+        bytes += len64(batch.len());
+        bytes <= room
+    };
+    batches.iter().take_while(fits).count().max(1)
+}

@@ -1,0 +1,219 @@
+//! The checkpoint: makes segments durable, says so in the manifest, and gives the log's old segments back.
+//!
+//! The order is the point: segments and their directories first, then the manifest, then the log may forget.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Shared;
+use super::manifest::{KnownPartition, Manifest};
+use super::segment::{self, SegmentKey};
+use super::wal::Position;
+use crate::broker::disk::{Disk, Open};
+
+/// How often the free space is looked at.
+const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Files of deleted topics are removed in steps of this many, with a pause between, as removing is work for the file
+/// system's journal that writers wait for.
+const REMOVALS_PER_STEP: usize = 64;
+const PAUSE_BETWEEN_STEPS: Duration = Duration::from_millis(10);
+
+/// What a checkpoint makes durable.
+pub(super) struct Snapshot {
+    pub(super) position: Position,
+    pub(super) next_partition: u32,
+    pub(super) partitions: Vec<KnownPartition>,
+    pub(super) segments: BTreeSet<SegmentKey>,
+    pub(super) indexes: BTreeSet<SegmentKey>,
+    pub(super) dirs: BTreeSet<u8>,
+    pub(super) garbage: Vec<SegmentKey>,
+    /// Segments of the log that nobody needs once it is durable.
+    pub(super) released: Vec<u64>,
+}
+
+/// Hands one snapshot at a time from the applier to the checkpoint thread.
+#[derive(Default)]
+pub(super) struct Slot {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    offered: Option<Snapshot>,
+    busy: bool,
+    finished: bool,
+    aborted: bool,
+}
+
+impl Slot {
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.offered.is_none() && !state.busy
+    }
+
+    /// Waits until the previous one has been taken.
+    pub(super) fn offer(&self, snapshot: Snapshot) {
+        let mut state = self.state.lock();
+        while state.offered.is_some() && !state.aborted {
+            self.changed.wait(&mut state);
+        }
+        state.offered = Some(snapshot);
+        self.changed.notify_all();
+    }
+
+    /// No more follows.
+    pub(super) fn finish(&self) {
+        self.state.lock().finished = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn abort(&self) {
+        self.state.lock().aborted = true;
+        self.changed.notify_all();
+    }
+
+    fn take(&self, patience: Duration) -> Next {
+        let mut state = self.state.lock();
+        state.busy = false;
+        let deadline = Instant::now() + patience;
+        while state.offered.is_none() && !state.finished && !state.aborted {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        if state.aborted {
+            return Next::End;
+        }
+        let taken = state.offered.take();
+        self.changed.notify_all();
+        match taken {
+            Some(snapshot) => {
+                state.busy = true;
+                Next::Snapshot(snapshot)
+            }
+            None if state.finished => Next::End,
+            None => Next::Nothing,
+        }
+    }
+
+    /// Waits, unless the engine stops.
+    fn pause(&self, patience: Duration) {
+        let mut state = self.state.lock();
+        if !state.finished && !state.aborted {
+            self.changed.wait_for(&mut state, patience);
+        }
+    }
+}
+
+enum Next {
+    Snapshot(Snapshot),
+    Nothing,
+    End,
+}
+
+/// See the module's text.
+pub(super) struct Checkpointer {
+    shared: Arc<Shared>,
+    /// Segments that no partition has any more; in the manifest until they are removed.
+    garbage: Vec<SegmentKey>,
+}
+
+impl Checkpointer {
+    pub(super) fn new(shared: Arc<Shared>, garbage: Vec<SegmentKey>) -> Self {
+        Self { shared, garbage }
+    }
+
+    /// The loop; ends when nothing follows.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        loop {
+            self.check_space()?;
+            match self.shared.checkpoints.take(SPACE_CHECK_EVERY) {
+                Next::Snapshot(snapshot) => {
+                    self.checkpoint(snapshot)?;
+                    self.remove_garbage();
+                }
+                Next::Nothing => self.remove_garbage(),
+                Next::End => break,
+            }
+        }
+        // The last of the threads that a clean end waits for.
+        self.shared.pool.stop();
+        self.shared.notifier.stop();
+        Ok(())
+    }
+
+    /// Makes a snapshot durable.
+    pub(super) fn checkpoint(&mut self, snapshot: Snapshot) -> io::Result<()> {
+        let disk = &*self.shared.disk;
+        for key in &snapshot.segments {
+            self.shared.files.get(*key)?.file.sync()?;
+        }
+        for key in &snapshot.indexes {
+            disk.open(&key.index_path(), Open::Existing)?.sync()?;
+        }
+        for low_byte in &snapshot.dirs {
+            disk.sync_dir(&segment::dir(*low_byte))?;
+        }
+        self.garbage.extend(&snapshot.garbage);
+        let manifest = Manifest {
+            store: self.shared.store,
+            position: snapshot.position,
+            next_partition: snapshot.next_partition,
+            partitions: snapshot.partitions,
+            garbage: self.garbage.clone(),
+            keys: self.keys(),
+        };
+        manifest.store(disk)?;
+        self.shared.pool.give_back(snapshot.released);
+        Ok(())
+    }
+
+    /// The idempotency keys. Those of frames after the snapshot are among them: they are durable too, and replaying
+    /// their frames learns them again.
+    fn keys(&self) -> Vec<([u8; 16], crate::broker::idempotency::Remembered)> {
+        let mut known = self.shared.keys.lock();
+        known.sweep(self.shared.clock.now());
+        known.iter().map(|(key, seen)| (*key, seen.clone())).collect()
+    }
+
+    /// The manifest says that nobody needs them. What cannot be removed now is tried again at the next start.
+    fn remove_garbage(&mut self) {
+        let disk = Arc::clone(&self.shared.disk);
+        while !self.garbage.is_empty() && !self.shared.is_stopped() {
+            let step = self.garbage.len().min(REMOVALS_PER_STEP);
+            for key in self.garbage.drain(..step) {
+                remove(&*disk, &key.index_path());
+                remove(&*disk, &key.log_path());
+            }
+            self.shared.checkpoints.pause(PAUSE_BETWEEN_STEPS);
+        }
+    }
+
+    fn check_space(&self) -> io::Result<()> {
+        let (free, least) = (self.shared.disk.free_bytes()?, self.shared.config.free_bytes_min);
+        let was = self.shared.read_only.load(Ordering::SeqCst);
+        // A quarter more to come back, so that it does not flap.
+        let now = free < if was { least.saturating_add(least / 4) } else { least };
+        if was != now {
+            tracing::warn!(free_bytes = free, read_only = now, "the storage's free space crossed its limit");
+            self.shared.read_only.store(now, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+fn remove(disk: &dyn Disk, path: &str) {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path, %error, "a file of a deleted topic could not be removed");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,286 @@
+//! The commit thread: the only one that assigns offsets.
+//!
+//! It takes a group, decides every request in order, writes one frame, waits until that is durable, and only then lets
+//! readers see it and answers, refusals included: a refusal tells what came before it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::apply::{Change, Group};
+use super::partition::Partition;
+use super::queue::{Request, Taken};
+use super::wal::frame::{FrameBuilder, KeyEntry, commit_bound, padded};
+use super::wal::writer::Writer;
+use super::wire::{len_usize, len64};
+use super::{PARTITIONS_MAX, Shared};
+use crate::broker::engine::{Ack, AdminError, Appended, Commit, CommitError, IdempotencyKey, TopicSpec};
+use crate::broker::idempotency::{Lookup, Remembered};
+use crate::broker::record::RecordBatch;
+use crate::clock::Timestamp;
+use crate::names::{Offset, TopicId, TopicPartition};
+
+/// An idle log says after this time that its last frame was durable.
+const MARK_AFTER: Duration = Duration::from_millis(10);
+
+/// See the module's text.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    writer: Writer,
+    next_partition: u32,
+    frame: FrameBuilder,
+    /// When the group was taken: the time of acceptance of everything in it.
+    now: Timestamp,
+    appends: Vec<(Arc<Partition>, RecordBatch)>,
+    /// Keys of this group; they become known with it.
+    keys: HashMap<[u8; 16], Remembered>,
+    changes: Vec<Change>,
+    replies: Vec<Reply>,
+}
+
+/// An answer, held back until the group is durable.
+enum Reply {
+    Commit(oneshot::Sender<Result<Ack, CommitError>>, Result<Ack, CommitError>),
+    Admin(oneshot::Sender<Result<(), AdminError>>, Result<(), AdminError>),
+}
+
+impl Reply {
+    /// Whoever asked may be gone; the write is not undone.
+    fn send(self) {
+        match self {
+            Self::Commit(to, answer) => drop(to.send(answer)),
+            Self::Admin(to, answer) => drop(to.send(answer)),
+        }
+    }
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, writer: Writer, frame: FrameBuilder, next_partition: u32) -> Self {
+        Self {
+            shared,
+            writer,
+            next_partition,
+            frame,
+            now: Timestamp(0),
+            appends: Vec::new(),
+            keys: HashMap::new(),
+            changes: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// The loop; ends when the queue is closed and empty.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        // A busy neighbour's time slice is longer than a sync; without the permission it stays as it is.
+        if let Err(error) = rustix::process::setpriority_process(None, -10) {
+            tracing::debug!(%error, "the commit thread runs at normal priority");
+        }
+        let mut group = Vec::new();
+        loop {
+            let patience = self.writer.wants_mark().then_some(MARK_AFTER);
+            match self.shared.queue.take_group(&mut group, self.shared.config.group_bytes_max, patience) {
+                Taken::Group => self.commit_group(&mut group)?,
+                Taken::Idle => self.writer.mark(&mut self.frame, self.shared.clock.now())?,
+                Taken::Closed => return self.finish(),
+            }
+        }
+    }
+
+    /// The closing mark, and word to the applier that nothing follows.
+    fn finish(mut self) -> io::Result<()> {
+        if self.shared.is_stopped() {
+            return Ok(());
+        }
+        if self.writer.wants_mark() {
+            self.writer.mark(&mut self.frame, self.shared.clock.now())?;
+            self.writer.sync()?;
+            self.hand_over(0);
+        }
+        self.shared.backlog.finish();
+        Ok(())
+    }
+
+    fn commit_group(&mut self, group: &mut Vec<Request>) -> io::Result<()> {
+        let bound = group.iter().map(frame_bound).sum();
+        if let Err(error) = self.writer.reserve(padded(bound)) {
+            if error.kind() != io::ErrorKind::StorageFull {
+                return Err(error);
+            }
+            self.shared.read_only.store(true, Ordering::SeqCst);
+            group.drain(..).for_each(refuse_full);
+            return Ok(());
+        }
+        self.now = self.shared.clock.now();
+        self.frame.start();
+        for request in group.drain(..) {
+            self.decide(request);
+        }
+        if !self.frame.is_empty() {
+            let before = self.writer.position();
+            let took = self.writer.commit(&mut self.frame, self.now)?;
+            let syncs = &self.shared.counters.syncs;
+            syncs.lock().saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            self.publish();
+            self.hand_over(len_usize(self.writer.position().at - before.at));
+        }
+        self.replies.drain(..).for_each(Reply::send);
+        Ok(())
+    }
+
+    fn decide(&mut self, request: Request) {
+        let reply = match request {
+            Request::Commit { commit, reply, .. } => Reply::Commit(reply, self.decide_commit(commit)),
+            Request::Ensure { spec, reply } => Reply::Admin(reply, self.decide_ensure(&spec)),
+            Request::Delete { topic, reply } => {
+                self.decide_delete(topic);
+                Reply::Admin(reply, Ok(()))
+            }
+        };
+        self.replies.push(reply);
+    }
+
+    fn decide_commit(&mut self, commit: Commit) -> Result<Ack, CommitError> {
+        if let Some(answer) = commit.idempotency.as_ref().and_then(|key| self.remembered(key)) {
+            return answer;
+        }
+        let partitions = self.resolve(&commit)?;
+        let mut appended = Vec::with_capacity(commit.writes.len());
+        for (write, partition) in commit.writes.into_iter().zip(partitions) {
+            let first = Offset(partition.next.load(Ordering::Relaxed));
+            let batch = write.batch.with_base_offset(first);
+            partition.next.store(batch.next_offset().0, Ordering::Relaxed);
+            self.frame.append(partition.id, &batch);
+            appended.push(Appended { to: write.to, first, count: batch.count(), timestamp: self.now });
+            self.appends.push((partition, batch));
+        }
+        if let Some(IdempotencyKey { key, digest }) = commit.idempotency {
+            let appends = u32::try_from(appended.len()).expect("a commit's size bounds its writes");
+            self.frame.idempotency_key(&KeyEntry { key, digest, tenant: commit.tenant, appends });
+            let answer = appended.clone().into();
+            self.keys.insert(key, Remembered { tenant: commit.tenant, digest, at: self.now, appended: answer });
+        }
+        Ok(Ack { appended, replayed: false })
+    }
+
+    /// The answer to a commit whose key is known.
+    fn remembered(&self, key: &IdempotencyKey) -> Option<Result<Ack, CommitError>> {
+        let answer = |appended: &[Appended]| Ok(Ack { appended: appended.to_vec(), replayed: true });
+        if let Some(seen) = self.keys.get(&key.key) {
+            return Some(if seen.digest == key.digest { answer(&seen.appended) } else { Err(CommitError::KeyReused) });
+        }
+        match self.shared.keys.lock().lookup(key, self.now) {
+            Lookup::New => None,
+            Lookup::Same(appended) => Some(answer(appended)),
+            Lookup::Other => Some(Err(CommitError::KeyReused)),
+        }
+    }
+
+    /// The partitions of a commit's writes, if all may be appended. Changes nothing.
+    fn resolve(&self, commit: &Commit) -> Result<Vec<Arc<Partition>>, CommitError> {
+        let find = |to| self.shared.topics.partition(to).ok_or(CommitError::UnknownPartition(to));
+        let partitions = commit.writes.iter().map(|write| find(write.to)).collect::<Result<Vec<_>, _>>()?;
+        if commit.writes.iter().any(|write| write.expect.is_some()) {
+            let mut next: HashMap<TopicPartition, Offset> = HashMap::new();
+            for (write, partition) in commit.writes.iter().zip(&partitions) {
+                let next = next.entry(write.to).or_insert_with(|| Offset(partition.next.load(Ordering::Relaxed)));
+                if write.expect.is_some_and(|expected| expected != *next) {
+                    return Err(CommitError::OffsetMismatch { at: write.to, next: *next });
+                }
+                *next = write.batch.clone().with_base_offset(*next).next_offset();
+            }
+        }
+        Ok(partitions)
+    }
+
+    fn decide_ensure(&mut self, spec: &TopicSpec) -> Result<(), AdminError> {
+        let known = self.shared.topics.topic(spec.id).map_or(0, |partitions| partitions.len());
+        let from = u32::try_from(known).unwrap_or(u32::MAX);
+        if spec.partitions > PARTITIONS_MAX {
+            return Err(AdminError::TooManyPartitions { max: PARTITIONS_MAX });
+        }
+        if from > spec.partitions {
+            return Err(AdminError::FewerPartitions { from, to: spec.partitions });
+        }
+        let mut new = Vec::new();
+        for partition in from..spec.partitions {
+            let at = TopicPartition { topic: spec.id, partition };
+            self.frame.create_partition(self.next_partition, at);
+            new.push(Arc::new(Partition::new(self.next_partition, at, Offset(0), Vec::new())));
+            self.next_partition += 1;
+        }
+        if !new.is_empty() {
+            self.changes.push(Change::Created(new));
+        }
+        Ok(())
+    }
+
+    fn decide_delete(&mut self, topic: TopicId) {
+        if let Some(partitions) = self.shared.topics.topic(topic) {
+            self.frame.delete_topic(topic);
+            self.changes.push(Change::Deleted(topic, partitions));
+        }
+    }
+
+    /// Lets everybody see what is durable now.
+    fn publish(&mut self) {
+        let shared = &self.shared;
+        let mut records = 0;
+        let mut bytes = 0;
+        for (partition, batch) in &self.appends {
+            partition.push(batch.clone());
+            records += u64::from(batch.count());
+            bytes += len64(batch.len());
+        }
+        // Only now, so that two writes of one commit to one partition appear together.
+        for (partition, _) in &self.appends {
+            partition.publish(Offset(partition.next.load(Ordering::Relaxed)));
+        }
+        if !self.keys.is_empty() {
+            let mut known = shared.keys.lock();
+            self.keys.drain().for_each(|(key, seen)| known.insert(key, seen));
+        }
+        for change in &self.changes {
+            change.publish(&shared.topics, &shared.notifier);
+        }
+        if !self.appends.is_empty() {
+            shared.counters.records.fetch_add(records, Ordering::Relaxed);
+            shared.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+            shared.counters.groups.fetch_add(1, Ordering::Relaxed);
+            shared.notifier.notify(self.appends.iter().map(|(partition, _)| partition));
+        }
+    }
+
+    /// Gives the group to the applier; waits while too much is waiting there.
+    fn hand_over(&mut self, frame_bytes: usize) {
+        self.shared.backlog.push(Group {
+            position: self.writer.position(),
+            next_partition: self.next_partition,
+            accepted: self.now,
+            appends: std::mem::take(&mut self.appends),
+            changes: std::mem::take(&mut self.changes),
+            frame_bytes,
+        });
+    }
+}
+
+/// What a request can add to a frame at most, in bytes.
+fn frame_bound(request: &Request) -> usize {
+    match request {
+        Request::Commit { commit, bytes, .. } => commit_bound(commit.writes.len(), *bytes),
+        Request::Ensure { spec, .. } => commit_bound(len_usize(u64::from(spec.partitions.min(PARTITIONS_MAX))) * 2, 0),
+        Request::Delete { .. } => commit_bound(1, 0),
+    }
+}
+
+fn refuse_full(request: Request) {
+    match request {
+        Request::Commit { reply, .. } => Reply::Commit(reply, Err(CommitError::ReadOnly)).send(),
+        Request::Ensure { reply, .. } | Request::Delete { reply, .. } => {
+            Reply::Admin(reply, Err(AdminError::ReadOnly)).send();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Bounds of the embedded engine, each with its unit.
+
+use std::time::Duration;
+
+use crate::broker::idempotency::IdempotencyLimits;
+
+/// Bounds and intervals of the embedded engine. The defaults suit a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Size of one write-ahead log file. At least two and at most about six are kept.
+    pub wal_segment_bytes: u64,
+    /// A partition's file is sealed when it is this large.
+    pub segment_bytes: u64,
+    /// Largest commit. A commit is one frame of the log, so a segment must have room for it.
+    pub commit_bytes_max: usize,
+    /// A commit group ends at this size; a single larger commit is a group of its own.
+    pub group_bytes_max: usize,
+    /// Bytes that may wait to be written; beyond it commits are refused as busy.
+    pub queue_bytes_max: usize,
+    /// Durable bytes that may wait in memory to be copied into segments; beyond it commits wait.
+    pub backlog_bytes_max: usize,
+    /// Recent batches kept in memory for readers, of all partitions together.
+    pub tail_bytes_max: usize,
+    /// A checkpoint begins after this many bytes of log.
+    pub checkpoint_bytes: u64,
+    /// A checkpoint begins after this time, if anything was written.
+    pub checkpoint_every: Duration,
+    /// Segment files kept open.
+    pub open_files_max: usize,
+    /// With less free space the engine takes no records; reading and deleting go on.
+    pub free_bytes_min: u64,
+    /// Reads of old records that may be on the disk at once.
+    pub cold_reads_max: usize,
+    /// Bounds of the idempotency keys.
+    pub idempotency: IdempotencyLimits,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            wal_segment_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+            commit_bytes_max: 16 << 20,
+            group_bytes_max: 1 << 20,
+            queue_bytes_max: 64 << 20,
+            backlog_bytes_max: 128 << 20,
+            tail_bytes_max: 128 << 20,
+            checkpoint_bytes: 256 << 20,
+            checkpoint_every: Duration::from_secs(30),
+            open_files_max: 1024,
+            free_bytes_min: 512 << 20,
+            cold_reads_max: 16,
+            idempotency: IdempotencyLimits::default(),
+        }
+    }
+}
+
+impl EngineConfig {
+    /// For tests: the same engine with small files, quick to make.
+    #[must_use]
+    pub fn small() -> Self {
+        Self {
+            wal_segment_bytes: 4 << 20,
+            segment_bytes: 1 << 20,
+            commit_bytes_max: 1 << 20,
+            group_bytes_max: 256 << 10,
+            queue_bytes_max: 8 << 20,
+            backlog_bytes_max: 4 << 20,
+            tail_bytes_max: 4 << 20,
+            checkpoint_bytes: 8 << 20,
+            free_bytes_min: 0,
+            open_files_max: 64,
+            ..Self::default()
+        }
+    }
+
+    /// Why these bounds cannot work together, if so.
+    pub(super) fn problem(&self) -> Option<String> {
+        let frame_max = super::wal::frame::padded(self.commit_bytes_max.saturating_mul(2));
+        let room = super::wire::len_usize(self.wal_segment_bytes).saturating_sub(super::wal::BLOCK_BYTES);
+        if !self.wal_segment_bytes.is_multiple_of(super::wire::len64(super::wal::BLOCK_BYTES)) {
+            return Some("wal_segment_bytes must be a multiple of 4096".to_owned());
+        }
+        if self.wal_segment_bytes > 1 << 30 || self.segment_bytes > 1 << 30 {
+            return Some("segments have at most 1 GiB".to_owned());
+        }
+        if frame_max > room || self.group_bytes_max.saturating_mul(2) > room {
+            return Some(
+                "wal_segment_bytes must be more than twice the largest commit and the largest group".to_owned(),
+            );
+        }
+        None
+    }
+}

@@ -1,0 +1,119 @@
+//! One partition as everybody sees it: how far it goes, its latest batches, its segments, and who waits for more.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::segment::Segment;
+use super::segment::reader::first_at;
+use super::watch::Watchers;
+use super::wire::len64;
+use crate::broker::engine::Bounds;
+use crate::broker::record::RecordBatch;
+use crate::clock::Timestamp;
+use crate::names::{Offset, TopicPartition};
+
+/// See the module's text.
+pub(in crate::broker) struct Partition {
+    /// Number in this store; never used again.
+    pub(in crate::broker) id: u32,
+    pub(in crate::broker) at: TopicPartition,
+    /// Everything below is durable and may be read.
+    end: AtomicI64,
+    /// Where the next record goes. The commit thread's own; ahead of `end` only while a group is written.
+    pub(in crate::broker) next: AtomicI64,
+    /// Bytes of batches, in segments or not yet.
+    pub(in crate::broker) stored_bytes: AtomicU64,
+    pub(in crate::broker) deleted: AtomicBool,
+    tail: Mutex<Tail>,
+    /// Oldest first; the last one grows. Changed by the applier only.
+    pub(in crate::broker::log) segments: RwLock<Vec<Arc<Segment>>>,
+    pub(in crate::broker) watchers: Watchers,
+}
+
+/// The latest batches, which readers take from memory. What is not in a segment yet is always here.
+#[derive(Default)]
+struct Tail {
+    batches: VecDeque<RecordBatch>,
+}
+
+impl Partition {
+    pub(in crate::broker::log) fn new(id: u32, at: TopicPartition, end: Offset, segments: Vec<Arc<Segment>>) -> Self {
+        let stored = segments.iter().map(|s| s.extent().bytes).sum();
+        Self {
+            id,
+            at,
+            end: AtomicI64::new(end.0),
+            next: AtomicI64::new(end.0),
+            stored_bytes: AtomicU64::new(stored),
+            deleted: AtomicBool::new(false),
+            tail: Mutex::default(),
+            segments: RwLock::new(segments),
+            watchers: Watchers::default(),
+        }
+    }
+
+    /// The readable range.
+    pub(in crate::broker) fn bounds(&self) -> Bounds {
+        let start = self.segments.read().first().map_or(Offset(0), |s| s.base);
+        Bounds { start, end: self.end() }
+    }
+
+    pub(in crate::broker) fn end(&self) -> Offset {
+        Offset(self.end.load(Ordering::SeqCst))
+    }
+
+    /// Keeps a durable batch for readers, who see it once [`Partition::publish`] says so.
+    pub(in crate::broker) fn push(&self, batch: RecordBatch) {
+        self.stored_bytes.fetch_add(len64(batch.len()), Ordering::Relaxed);
+        self.tail.lock().batches.push_back(batch);
+    }
+
+    /// Lets readers see everything below `end`. Sequentially consistent with the registration of watchers: whoever
+    /// registers and then finds the old end is woken.
+    pub(in crate::broker) fn publish(&self, end: Offset) {
+        self.end.store(end.0, Ordering::SeqCst);
+    }
+
+    /// Forgets the oldest batch of the tail; it is in a segment. The bytes freed.
+    pub(in crate::broker) fn forget_oldest(&self) -> usize {
+        self.tail.lock().batches.pop_front().map_or(0, |batch| batch.len())
+    }
+
+    /// Batches from `from` on out of memory, at least one; `None` if memory does not go back that far.
+    pub(in crate::broker) fn recent(&self, from: Offset, end: Offset, bytes_max: usize) -> Option<Vec<RecordBatch>> {
+        let tail = self.tail.lock();
+        let first = tail.batches.front()?;
+        if from < first.base_offset() {
+            return None;
+        }
+        let start = tail.batches.partition_point(|batch| batch.last_offset() < from);
+        let mut left = bytes_max;
+        let mut found = Vec::new();
+        for batch in tail.batches.range(start..) {
+            let fits = found.is_empty() || batch.len() <= left;
+            if !fits || batch.base_offset() >= end {
+                break;
+            }
+            left = left.saturating_sub(batch.len());
+            found.push(batch.clone());
+        }
+        Some(found)
+    }
+
+    /// Offset of the first record in memory and below `end` at `timestamp` or later.
+    pub(in crate::broker) fn recent_at(&self, timestamp: Timestamp, end: Offset) -> Option<Offset> {
+        let tail = self.tail.lock();
+        let mut durable = tail.batches.iter().filter(|batch| batch.base_offset() < end);
+        durable.find(|batch| batch.max_timestamp() >= timestamp).and_then(|batch| first_at(batch, timestamp))
+    }
+
+    /// The segment that holds `from`, or the first one after it.
+    pub(in crate::broker::log) fn segment_for(&self, from: Offset) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let index = segments.partition_point(|s| s.extent().next <= from);
+        segments.get(index).map(Arc::clone)
+    }
+}

@@ -1,0 +1,437 @@
+//! Opening a store: reads the manifest, replays the log into segments, and makes a checkpoint before anything is served.
+//!
+//! The checkpoint matters: after a sync that failed, what can be read may not be on the disk. Rewriting and syncing it
+//! makes it true or fails loudly. The log then goes on in a fresh segment, so that what a torn write left behind is never
+//! touched again.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::apply::{Applier, Change, Group};
+use super::checkpoint::{Checkpointer, Slot};
+use super::commit::Committer;
+use super::config::EngineConfig;
+use super::manifest::{self, Manifest, ManifestError};
+use super::partition::Partition;
+use super::queue::Queue;
+use super::segment::files::Files;
+use super::segment::{self, Segment, SegmentKey};
+use super::wal::frame::{Entry, Frame, FrameBuilder, KeyEntry, Seal};
+use super::wal::pool::Pool;
+use super::wal::scan::{Damage, End};
+use super::wal::writer::Writer;
+use super::wal::{self, BLOCK_BYTES, Position, scan};
+use super::wire::len64;
+use super::{Counters, Log, Shared, apply, spawn, topics, watch};
+use crate::broker::disk::{Disk, Open};
+use crate::broker::engine::{Appended, IdempotencyKey};
+use crate::broker::idempotency::{Idempotency, Lookup, Remembered};
+use crate::broker::record::RecordBatch;
+use crate::clock::Clock;
+use crate::names::{Offset, TopicPartition};
+
+const LOCK_PATH: &str = "LOCK";
+const QUARANTINE_DIR: &str = "quarantine";
+
+/// Replayed groups are applied when they reach this many bytes.
+const ROUND_BYTES: usize = 8 << 20;
+
+/// What opening a store found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// There was no store; now there is an empty one.
+    pub created: bool,
+    /// Commit groups that were replayed from the log.
+    pub groups_replayed: u64,
+    /// Records in them.
+    pub records_replayed: u64,
+    /// The log ended with a group that was written in part and never acknowledged; it was dropped.
+    pub torn_tail: bool,
+}
+
+/// Records of one partition that were acknowledged and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The partition.
+    pub at: TopicPartition,
+    /// First missing offset.
+    pub from: Offset,
+    /// First offset after them that can be read; `None` if none can.
+    pub to: Option<Offset>,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "topic {} partition {} from offset {}", self.at.topic, self.at.partition, self.from)?;
+        self.to.map_or(Ok(()), |to| write!(f, " to {}", to.0.saturating_sub(1)))
+    }
+}
+
+/// Why a store could not be opened. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses it.
+    #[error("the data directory is in use by another process (it holds the lock on its file LOCK)")]
+    InUse,
+    /// The bounds contradict each other.
+    #[error("the engine's configuration does not work: {0}")]
+    Config(String),
+    /// Acknowledged records cannot be read from the log.
+    #[error(
+        "the log is damaged at {file}, byte {at}: records that were acknowledged cannot be read ({}). Nothing was \
+         changed; the bytes from there on were copied to {quarantined}. Restore the data directory from a backup.",
+        list(.missing)
+    )]
+    Damaged {
+        /// The file, relative to the data directory.
+        file: String,
+        /// Where in it.
+        at: u64,
+        /// Which records, as far as is known.
+        missing: Vec<Missing>,
+        /// Where the unreadable bytes were copied to, relative to the data directory.
+        quarantined: String,
+    },
+    /// The manifest cannot be trusted.
+    #[error("meta/manifest is damaged: its checksum does not match. Restore the data directory from a backup.")]
+    ManifestDamaged,
+    /// There is a log without a manifest.
+    #[error("wal/ holds a log but meta/manifest is missing. Restore the data directory from a backup.")]
+    ManifestMissing,
+    /// A frame's checksums are right but its contents are not; or a later version wrote it.
+    #[error("the log holds an entry that this version does not understand, in frame {lsn}: {problem}")]
+    Unsupported {
+        /// The frame.
+        lsn: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The storage failed.
+    #[error("the data directory cannot be used: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn list(missing: &[Missing]) -> String {
+    let named: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    if named.is_empty() { "which ones is not known".to_owned() } else { named.join("; ") }
+}
+
+impl From<ManifestError> for OpenError {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::Io(source) => Self::Io(source),
+            ManifestError::Damaged => Self::ManifestDamaged,
+        }
+    }
+}
+
+/// Opens or creates a store and starts its threads. Blocks.
+pub(in crate::broker) fn open(
+    disk: Arc<dyn Disk>,
+    config: EngineConfig,
+    clock: Arc<dyn Clock>,
+) -> Result<(Log, RecoveryReport), OpenError> {
+    if let Some(problem) = config.problem() {
+        return Err(OpenError::Config(problem));
+    }
+    let lock = disk.lock(LOCK_PATH).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse,
+        _ => OpenError::Io(e),
+    })?;
+    let mut report = RecoveryReport::default();
+    let sequences = scan::list(&*disk)?;
+    let manifest = match Manifest::load(&*disk)? {
+        Some(manifest) => manifest,
+        None if !sequences.is_empty() => return Err(OpenError::ManifestMissing),
+        None => {
+            report.created = true;
+            create(&*disk)?
+        }
+    };
+    let log = Recovery::new(disk, config, clock, manifest, sequences).run(lock, &mut report)?;
+    Ok((log, report))
+}
+
+/// Makes an empty store. Its first segment of the log comes with the first checkpoint.
+fn create(disk: &dyn Disk) -> io::Result<Manifest> {
+    for dir in [wal::DIR, manifest::DIR, segment::DIR, QUARANTINE_DIR] {
+        disk.create_dir(dir)?;
+    }
+    for low_byte in 0..=u8::MAX {
+        disk.create_dir(&segment::dir(low_byte))?;
+    }
+    disk.sync_dir(segment::DIR)?;
+    disk.sync_dir("")?;
+    Ok(Manifest {
+        store: Uuid::new_v4(),
+        position: Position { segment: 0, at: len64(BLOCK_BYTES), lsn: 1, chain: 0 },
+        next_partition: 0,
+        partitions: Vec::new(),
+        garbage: Vec::new(),
+        keys: Vec::new(),
+    })
+}
+
+/// A store on its way up.
+struct Recovery {
+    shared: Arc<Shared>,
+    applier: Applier,
+    garbage: Vec<SegmentKey>,
+    sequences: Vec<u64>,
+    start: Position,
+    next_partition: u32,
+    waiting: Vec<Group>,
+    waiting_bytes: usize,
+}
+
+impl Recovery {
+    fn new(
+        disk: Arc<dyn Disk>,
+        config: EngineConfig,
+        clock: Arc<dyn Clock>,
+        manifest: Manifest,
+        sequences: Vec<u64>,
+    ) -> Self {
+        let newest = sequences.last().copied().unwrap_or(0).max(manifest.position.segment);
+        let (store, segment_bytes) = (manifest.store, config.wal_segment_bytes);
+        let mut keys = Idempotency::new(config.idempotency);
+        manifest.keys.into_iter().for_each(|(key, seen)| keys.insert(key, seen));
+        let shared = Arc::new(Shared {
+            topics: topics::Topics::default(),
+            queue: Queue::new(config.queue_bytes_max),
+            backlog: apply::Backlog::new(config.backlog_bytes_max),
+            checkpoints: Slot::default(),
+            pool: Arc::new(Pool::new(Arc::clone(&disk), store, segment_bytes, newest + 1, Vec::new())),
+            notifier: Arc::new(watch::Notifier::default()),
+            files: Files::new(Arc::clone(&disk), config.open_files_max),
+            keys: Mutex::new(keys),
+            fault: OnceLock::new(),
+            stopped: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
+            counters: Counters::new(),
+            config,
+            clock,
+            disk,
+            store,
+        });
+        let mut applier = Applier::new(Arc::clone(&shared), manifest.position, manifest.next_partition);
+        let mut by_topic: HashMap<_, BTreeMap<u32, Arc<Partition>>> = HashMap::new();
+        for known in manifest.partitions {
+            let segment = |(base, extent)| Arc::new(Segment::known(SegmentKey { partition: known.id, base }, extent));
+            let segments = known.segments.into_iter().map(segment).collect();
+            let partition = Arc::new(Partition::new(known.id, known.at, known.next, segments));
+            applier.add(Arc::clone(&partition));
+            by_topic.entry(known.at.topic).or_default().insert(known.at.partition, partition);
+        }
+        for (topic, partitions) in by_topic {
+            shared.topics.add(topic, &partitions.into_values().collect::<Vec<_>>());
+        }
+        Self {
+            shared,
+            applier,
+            garbage: manifest.garbage,
+            sequences,
+            start: manifest.position,
+            next_partition: manifest.next_partition,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+        }
+    }
+
+    fn run(mut self, lock: Box<dyn Any + Send + Sync>, report: &mut RecoveryReport) -> Result<Log, OpenError> {
+        let position = if report.created { self.start } else { self.replay(report)? };
+        let shared = Arc::clone(&self.shared);
+        let first = shared.pool.prepare_now()?;
+        let position = Position { segment: first.sequence, at: len64(BLOCK_BYTES), ..position };
+        self.applier.recovered(position);
+        let mut checkpointer = Checkpointer::new(Arc::clone(&shared), std::mem::take(&mut self.garbage));
+        checkpointer.checkpoint(self.applier.snapshot())?;
+        self.keep_spares()?;
+        let writer = Writer::new(Arc::clone(&shared.pool), first, shared.config.wal_segment_bytes, position);
+        let frame = FrameBuilder::new(Seal::of(shared.store));
+        let committer = Committer::new(Arc::clone(&shared), writer, frame, self.next_partition);
+        let applier = self.applier;
+        let log = Log { shared: Arc::clone(&shared), threads: Mutex::default(), _lock: lock };
+        let start = |name, body: Box<dyn FnOnce() -> io::Result<()> + Send>| -> io::Result<JoinHandle<()>> {
+            spawn(&shared, name, body)
+        };
+        let (pool, notifier) = (Arc::clone(&shared.pool), Arc::clone(&shared.notifier));
+        // A thread that cannot be started drops `log`, which ends the others.
+        log.threads.lock().push(start("weir-commit", Box::new(move || committer.run()))?);
+        log.threads.lock().push(start("weir-apply", Box::new(move || applier.run()))?);
+        log.threads.lock().push(start("weir-checkpoint", Box::new(move || checkpointer.run()))?);
+        log.threads.lock().push(start(
+            "weir-wal",
+            Box::new(move || {
+                pool.run();
+                Ok(())
+            }),
+        )?);
+        log.threads.lock().push(start(
+            "weir-notify",
+            Box::new(move || {
+                notifier.run();
+                Ok(())
+            }),
+        )?);
+        Ok(log)
+    }
+
+    /// Segments of the log that were there and are not needed: as spares if they have the right size.
+    fn keep_spares(&self) -> io::Result<()> {
+        let disk = &*self.shared.disk;
+        for &sequence in &self.sequences {
+            let path = wal::segment::path(sequence);
+            if disk.open(&path, Open::Existing)?.size()? == self.shared.config.wal_segment_bytes {
+                self.shared.pool.give_back([sequence]);
+            } else {
+                disk.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the log from the manifest's position on. Where it ends.
+    fn replay(&mut self, report: &mut RecoveryReport) -> Result<Position, OpenError> {
+        let (disk, store) = (Arc::clone(&self.shared.disk), self.shared.store);
+        let (sequences, start) = (self.sequences.clone(), self.start);
+        let end = scan::scan(&*disk, store, &sequences, start, |frame, position| {
+            self.replay_frame(&frame, position, report)
+        })?;
+        self.apply()?;
+        match end {
+            End::Whole(position) => Ok(position),
+            End::Torn(position) => {
+                report.torn_tail = true;
+                Ok(position)
+            }
+            End::Damaged(damage) => Err(self.quarantine(&damage)?),
+        }
+    }
+
+    fn apply(&mut self) -> io::Result<()> {
+        self.waiting_bytes = 0;
+        self.applier.apply(std::mem::take(&mut self.waiting))
+    }
+
+    fn replay_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        position: Position,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        let accepted = frame.header.time;
+        let mut appends = Vec::new();
+        let mut appended: Vec<Appended> = Vec::new();
+        let mut changes = Vec::new();
+        for entry in frame.entries() {
+            let unsupported =
+                |problem: &str| OpenError::Unsupported { lsn: frame.header.lsn, problem: problem.to_owned() };
+            match entry {
+                Entry::Append { partition, base, batch } => {
+                    let partition = self.partition(partition).ok_or_else(|| unsupported("an unknown partition"))?;
+                    // A copy: the batch must not keep the whole segment in memory.
+                    let batch = RecordBatch::stored(Bytes::copy_from_slice(batch))
+                        .map_err(|problem| unsupported(&problem.to_string()))?;
+                    if batch.base_offset() != base || partition.end() != base {
+                        return Err(unsupported("a batch that does not follow the one before it"));
+                    }
+                    report.records_replayed += u64::from(batch.count());
+                    self.waiting_bytes += batch.len();
+                    let (to, count) = (partition.at, batch.count());
+                    appended.push(Appended { to, first: base, count, timestamp: accepted });
+                    partition.push(batch.clone());
+                    partition.next.store(batch.next_offset().0, Ordering::Relaxed);
+                    partition.publish(batch.next_offset());
+                    appends.push((partition, batch));
+                }
+                Entry::CreatePartition { partition, at } => {
+                    let known = self.shared.topics.topic(at.topic).map_or(0, |partitions| partitions.len());
+                    if len64(known) != u64::from(at.partition) || partition != self.next_partition {
+                        return Err(unsupported("a partition out of order"));
+                    }
+                    self.next_partition = partition + 1;
+                    let change = Change::Created(vec![Arc::new(Partition::new(partition, at, Offset(0), Vec::new()))]);
+                    change.publish(&self.shared.topics, &self.shared.notifier);
+                    // Before any append of the same frame looks it up.
+                    self.apply_with(change, position, accepted, &mut appends)?;
+                }
+                Entry::DeleteTopic { topic } => {
+                    let partitions = self.shared.topics.topic(topic).ok_or_else(|| unsupported("an unknown topic"))?;
+                    let change = Change::Deleted(topic, partitions);
+                    change.publish(&self.shared.topics, &self.shared.notifier);
+                    changes.push(change);
+                }
+                Entry::IdempotencyKey(entry) => self.learn(&entry, &appended, frame)?,
+                Entry::Unsupported { kind } => return Err(unsupported(&format!("an entry of kind {kind}"))),
+            }
+        }
+        let next_partition = self.next_partition;
+        self.waiting.push(Group { position, next_partition, accepted, appends, changes, frame_bytes: 0 });
+        report.groups_replayed += 1;
+        if self.waiting_bytes >= ROUND_BYTES {
+            self.apply()?;
+        }
+        Ok(())
+    }
+
+    fn partition(&self, id: u32) -> Option<Arc<Partition>> {
+        self.applier.partition(id).map(Arc::clone)
+    }
+
+    /// Applies what waits, then a change that later entries build on.
+    fn apply_with(
+        &mut self,
+        change: Change,
+        position: Position,
+        accepted: crate::clock::Timestamp,
+        appends: &mut Vec<(Arc<Partition>, RecordBatch)>,
+    ) -> io::Result<()> {
+        let next_partition = self.next_partition;
+        let appends = std::mem::take(appends);
+        self.waiting.push(Group { position, next_partition, accepted, appends, changes: vec![change], frame_bytes: 0 });
+        self.apply()
+    }
+
+    fn learn(&self, entry: &KeyEntry, appended: &[Appended], frame: &Frame<'_>) -> Result<(), OpenError> {
+        let (lsn, at) = (frame.header.lsn, frame.header.time);
+        let first = usize::try_from(entry.appends).ok().and_then(|count| appended.len().checked_sub(count));
+        let first =
+            first.ok_or_else(|| OpenError::Unsupported { lsn, problem: "a key without its appends".to_owned() })?;
+        let seen = Remembered { tenant: entry.tenant, digest: entry.digest, at, appended: appended[first..].into() };
+        let mut keys = self.shared.keys.lock();
+        // A key of the manifest may be of this very frame.
+        let known = keys.lookup(&IdempotencyKey { key: entry.key, digest: entry.digest }, at);
+        if known == Lookup::New {
+            keys.insert(entry.key, seen);
+        }
+        Ok(())
+    }
+
+    /// Saves the unreadable bytes, and says what is missing.
+    fn quarantine(&self, damage: &Damage) -> io::Result<OpenError> {
+        let disk = &*self.shared.disk;
+        let Position { segment, at, .. } = damage.position;
+        let quarantined = format!("{QUARANTINE_DIR}/{segment:016}-{at}.wal");
+        let file = disk.open(&quarantined, Open::Empty)?;
+        file.write_at(&damage.bytes, 0)?;
+        file.sync()?;
+        disk.sync_dir(QUARANTINE_DIR)?;
+        let missing = damage.readable_from.iter().filter_map(|(id, &readable)| {
+            let partition = self.applier.partition(*id)?;
+            let from = partition.end();
+            (from < readable).then_some(Missing { at: partition.at, from, to: Some(readable) })
+        });
+        let missing = missing.collect();
+        Ok(OpenError::Damaged { file: wal::segment::path(segment), at, missing, quarantined })
+    }
+}

@@ -1,0 +1,147 @@
+//! Reading what is no longer in memory. Blocks on the disk: never call it from an async task.
+
+use std::io;
+
+use super::super::partition::Partition;
+use super::super::wire::len_usize;
+use super::files::{Files, OpenSegment};
+use super::index::{BatchFacts, Index};
+use super::scan::Scanner;
+use super::{Extent, Segment};
+use crate::broker::engine::FetchError;
+use crate::broker::record::RecordBatch;
+use crate::clock::Timestamp;
+use crate::names::Offset;
+
+/// Bounds of one read, in bytes.
+const STEP_BYTES_MIN: usize = 64 << 10;
+const STEP_BYTES_MAX: usize = 1 << 20;
+
+/// Batches of one segment from `from` on, at least one. `from` is below the partition's end and not in memory.
+pub(in crate::broker::log) fn read(
+    partition: &Partition,
+    files: &Files,
+    from: Offset,
+    bytes_max: usize,
+) -> Result<Vec<RecordBatch>, FetchError> {
+    let Some(segment) = partition.segment_for(from) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    match read_segment(&segment, files, from, bytes_max, &mut found) {
+        Err(Unreadable { at, source }) if found.is_empty() => {
+            tracing::error!(partition = partition.id, segment = segment.base.0, at = at.0, %source, "stored records are damaged");
+            Err(FetchError::Damaged { at })
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Where reading failed.
+struct Unreadable {
+    at: Offset,
+    source: io::Error,
+}
+
+fn read_segment(
+    segment: &Segment,
+    files: &Files,
+    from: Offset,
+    bytes_max: usize,
+    found: &mut Vec<RecordBatch>,
+) -> Result<(), Unreadable> {
+    let mut expected = from.max(segment.base);
+    let unreadable = |at: Offset| move |source: io::Error| Unreadable { at, source };
+    let extent = segment.extent();
+    let open = files.get(segment.key()).map_err(unreadable(expected))?;
+    let position = with_index(segment, files, &open, &extent, |index| index.position_of(from));
+    let position = position.map_err(unreadable(expected))?;
+    let step = bytes_max.saturating_add(STEP_BYTES_MIN).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+    let mut scanner = Scanner::new(&*open.file, position, extent.bytes, step);
+    let mut left = bytes_max;
+    while let Some(batch) = scanner.next().map_err(unreadable(expected))? {
+        if batch.last_offset() < from {
+            continue;
+        }
+        let in_order = found.is_empty() || batch.base_offset() >= expected;
+        if !in_order || batch.next_offset() > extent.next {
+            return Err(Unreadable { at: expected, source: io::ErrorKind::InvalidData.into() });
+        }
+        if !found.is_empty() && batch.len() > left {
+            break;
+        }
+        left = left.saturating_sub(batch.len());
+        expected = batch.next_offset();
+        found.push(batch);
+    }
+    Ok(())
+}
+
+/// Offset of the first record in the segments at `timestamp` or later.
+pub(in crate::broker::log) fn find_time(
+    partition: &Partition,
+    files: &Files,
+    timestamp: Timestamp,
+) -> Result<Option<Offset>, FetchError> {
+    let segment = partition.segments.read().iter().find(|s| s.extent().max_timestamp >= timestamp).cloned();
+    let Some(segment) = segment else { return Ok(None) };
+    find_time_in(&segment, files, timestamp).map_err(|source| {
+        tracing::error!(partition = partition.id, segment = segment.base.0, %source, "stored records are damaged");
+        FetchError::Damaged { at: segment.base }
+    })
+}
+
+fn find_time_in(segment: &Segment, files: &Files, timestamp: Timestamp) -> io::Result<Option<Offset>> {
+    let extent = segment.extent();
+    let open = files.get(segment.key())?;
+    let position = with_index(segment, files, &open, &extent, |index| index.position_at(timestamp))?;
+    let mut scanner = Scanner::new(&*open.file, position, extent.bytes, STEP_BYTES_MIN);
+    while let Some(batch) = scanner.next()? {
+        if batch.max_timestamp() >= timestamp {
+            return Ok(first_at(&batch, timestamp));
+        }
+    }
+    Ok(None)
+}
+
+/// Offset of the batch's first record at `timestamp` or later.
+pub(in crate::broker::log) fn first_at(batch: &RecordBatch, timestamp: Timestamp) -> Option<Offset> {
+    batch.records().find(|record| record.timestamp >= timestamp).map(|record| record.offset)
+}
+
+/// Asks the segment's index, wherever it is: in memory, in its file, or rebuilt from the batches.
+fn with_index<T>(
+    segment: &Segment,
+    files: &Files,
+    open: &OpenSegment,
+    extent: &Extent,
+    ask: impl Fn(&Index) -> T,
+) -> io::Result<T> {
+    if let Some(answer) = segment.growing_index(&ask) {
+        return Ok(answer);
+    }
+    if let Some(index) = open.index.get() {
+        return Ok(ask(index));
+    }
+    if extent.sealed {
+        let stored = files.read_index(segment.key(), len_usize(Index::encoded_max(extent.bytes)));
+        let index = stored.ok().and_then(|bytes| Index::decode(&bytes, segment.base, extent));
+        let index = index.map_or_else(|| rebuild(open, extent), Ok)?;
+        return Ok(ask(open.index.get_or_init(|| index)));
+    }
+    let index = rebuild(open, extent)?;
+    let answer = ask(&index);
+    segment.keep_index(index, extent.bytes);
+    Ok(answer)
+}
+
+/// The index of the first `extent.bytes` of the file.
+pub(in crate::broker::log) fn rebuild(open: &OpenSegment, extent: &Extent) -> io::Result<Index> {
+    let mut index = Index::default();
+    let mut scanner = Scanner::new(&*open.file, 0, extent.bytes, STEP_BYTES_MAX);
+    let mut bytes = Vec::new();
+    while let Some(batch) = scanner.next()? {
+        bytes.clear();
+        batch.write_to(&mut bytes);
+        index.add(BatchFacts::of(&batch), &bytes);
+    }
+    Ok(index)
+}

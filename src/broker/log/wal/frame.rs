@@ -1,0 +1,328 @@
+//! One commit group as bytes. Little endian, padded with zeros to [`BLOCK_BYTES`].
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `WGRP` |
+//! | 4 | 2 | version, 1 |
+//! | 6 | 2 | flags, 0 |
+//! | 8 | 8 | sequence number of the segment: a stale frame of a recycled file does not match |
+//! | 16 | 8 | lsn: 1 more than the frame before |
+//! | 24 | 8 | durable lsn: every frame up to this one was durable when this one was written |
+//! | 32 | 4 | payload length |
+//! | 36 | 4 | number of entries |
+//! | 40 | 8 | time of acceptance, ms |
+//! | 48 | 4 | header checksum of the frame before |
+//! | 52 | 4 | CRC-32C of the payload |
+//! | 56 | 4 | 0 |
+//! | 60 | 4 | header checksum: CRC-32C of the store's id and bytes 0..60; a record that imitates a frame cannot know it |
+//! | 64 | | payload: entries |
+//!
+//! An entry: kind u8, flags u8 (0), extension length u16 (0), body length u32, partition u32, epoch u32 (0), base offset
+//! i64, body. All entries of a frame hold or none. The kinds are in [`Kind`].
+
+use uuid::Uuid;
+
+use super::super::wire::{Fields, Put, len64};
+use super::{BLOCK_BYTES, Position};
+use crate::broker::engine::Tenant;
+use crate::broker::record::RecordBatch;
+use crate::clock::Timestamp;
+use crate::names::{Offset, TopicId, TopicPartition};
+
+/// Bytes before the payload.
+pub(in crate::broker::log) const HEADER_BYTES: usize = 64;
+/// Bytes of an entry before its body.
+pub(in crate::broker::log) const ENTRY_BYTES: usize = 24;
+/// Bytes of the body of an idempotency key.
+const KEY_BYTES: usize = 16 + 16 + 16 + 4;
+
+const MAGIC: &[u8; 4] = b"WGRP";
+const VERSION: u16 = 1;
+const HEADER_CRC_AT: usize = 60;
+
+/// What an entry says. The numbers are for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    /// Body: a record batch, which lies at the base offset of the partition.
+    Append = 1,
+    /// A consumer group's position. Not written by this version.
+    GroupOffset = 2,
+    /// Body: topic id 16 B, partition of the topic u32. The entry's partition is the number it has in this store.
+    CreatePartition = 3,
+    /// A Kafka producer's registration. Not written by this version.
+    Producer = 4,
+    /// A new log start. Not written by this version.
+    LogStart = 5,
+    /// Body: key 16 B, digest 16 B, tenant 16 B, count u32: the last `count` appends of the frame are one commit with
+    /// this idempotency key.
+    IdempotencyKey = 6,
+    /// A Kafka transaction's control batch. Not written by this version.
+    Transaction = 7,
+    /// A part of a commit that spans groups; void without its `CommitChunks`. Not written by this version.
+    Chunk = 8,
+    /// The chunks of a commit hold. Not written by this version.
+    CommitChunks = 9,
+    /// The chunks of a commit are void. Not written by this version.
+    AbortChunks = 10,
+    /// Body: topic id 16 B. The topic and its partitions are gone.
+    DeleteTopic = 11,
+}
+
+impl Kind {
+    fn of(number: u8) -> Option<Self> {
+        let all = [
+            Self::Append,
+            Self::GroupOffset,
+            Self::CreatePartition,
+            Self::Producer,
+            Self::LogStart,
+            Self::IdempotencyKey,
+            Self::Transaction,
+            Self::Chunk,
+            Self::CommitChunks,
+            Self::AbortChunks,
+            Self::DeleteTopic,
+        ];
+        all.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// One entry of a frame, borrowed from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker::log) enum Entry<'a> {
+    Append {
+        partition: u32,
+        base: Offset,
+        batch: &'a [u8],
+    },
+    CreatePartition {
+        partition: u32,
+        at: TopicPartition,
+    },
+    DeleteTopic {
+        topic: TopicId,
+    },
+    IdempotencyKey(KeyEntry),
+    /// An entry of a later version, or nonsense in a frame whose checksums are right.
+    Unsupported {
+        kind: u8,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker::log) struct KeyEntry {
+    pub(in crate::broker::log) key: [u8; 16],
+    pub(in crate::broker::log) digest: [u8; 16],
+    pub(in crate::broker::log) tenant: Tenant,
+    /// How many appends of the frame, back from here, are the commit.
+    pub(in crate::broker::log) appends: u32,
+}
+
+/// An upper bound of what entries for `writes` batches of `bytes` in all add to a frame, a key included.
+pub(in crate::broker::log) fn commit_bound(writes: usize, bytes: usize) -> usize {
+    (writes + 1) * ENTRY_BYTES + KEY_BYTES + bytes
+}
+
+/// Size on disk of a frame with this much payload.
+pub(in crate::broker::log) fn padded(payload: usize) -> usize {
+    (HEADER_BYTES + payload).next_multiple_of(BLOCK_BYTES)
+}
+
+/// Builds frames in one buffer that is used again.
+#[derive(Debug)]
+pub(in crate::broker::log) struct FrameBuilder {
+    store: Seal,
+    buf: Vec<u8>,
+    entries: u32,
+}
+
+/// What the store's id adds to a header checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker::log) struct Seal(u32);
+
+impl Seal {
+    pub(in crate::broker::log) fn of(store: Uuid) -> Self {
+        Self(crc32c::crc32c(store.as_bytes()))
+    }
+
+    fn checksum(self, header: &[u8]) -> u32 {
+        crc32c::crc32c_append(self.0, header)
+    }
+}
+
+impl FrameBuilder {
+    pub(in crate::broker::log) fn new(store: Seal) -> Self {
+        Self { store, buf: Vec::new(), entries: 0 }
+    }
+
+    pub(in crate::broker::log) fn start(&mut self) {
+        self.buf.clear();
+        self.buf.resize(HEADER_BYTES, 0);
+        self.entries = 0;
+    }
+
+    pub(in crate::broker::log) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    pub(in crate::broker::log) fn append(&mut self, partition: u32, batch: &RecordBatch) {
+        self.entry(Kind::Append, batch.len(), partition, batch.base_offset());
+        batch.write_to(&mut self.buf);
+    }
+
+    pub(in crate::broker::log) fn create_partition(&mut self, partition: u32, at: TopicPartition) {
+        self.entry(Kind::CreatePartition, 20, partition, Offset(0));
+        self.buf.uuid(at.topic.0);
+        self.buf.u32(at.partition);
+    }
+
+    pub(in crate::broker::log) fn delete_topic(&mut self, topic: TopicId) {
+        self.entry(Kind::DeleteTopic, 16, 0, Offset(0));
+        self.buf.uuid(topic.0);
+    }
+
+    pub(in crate::broker::log) fn idempotency_key(&mut self, key: &KeyEntry) {
+        self.entry(Kind::IdempotencyKey, KEY_BYTES, 0, Offset(0));
+        self.buf.put(&key.key);
+        self.buf.put(&key.digest);
+        self.buf.uuid(key.tenant.0);
+        self.buf.u32(key.appends);
+    }
+
+    fn entry(&mut self, kind: Kind, body: usize, partition: u32, base: Offset) {
+        self.entries += 1;
+        self.buf.u8(kind as u8);
+        self.buf.u8(0);
+        self.buf.u16(0);
+        self.buf.u32(u32::try_from(body).expect("an entry's body is bounded by the largest commit"));
+        self.buf.u32(partition);
+        self.buf.u32(0);
+        self.buf.i64(base.0);
+    }
+
+    /// The finished frame for `position`, and its header checksum for the next one's chain.
+    pub(in crate::broker::log) fn finish(&mut self, position: Position, durable: u64, now: Timestamp) -> (&[u8], u32) {
+        let payload = &self.buf[HEADER_BYTES..];
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.put(MAGIC);
+        header.u16(VERSION);
+        header.u16(0);
+        header.u64(position.segment);
+        header.u64(position.lsn);
+        header.u64(durable);
+        header.u32(u32::try_from(payload.len()).expect("a group is bounded by the largest commit"));
+        header.u32(self.entries);
+        header.i64(now.0);
+        header.u32(position.chain);
+        header.u32(crc32c::crc32c(payload));
+        header.u32(0);
+        let checksum = self.store.checksum(&header);
+        header.u32(checksum);
+        self.buf[..HEADER_BYTES].copy_from_slice(&header);
+        self.buf.resize(self.buf.len().next_multiple_of(BLOCK_BYTES), 0);
+        (&self.buf, checksum)
+    }
+}
+
+/// The header of a frame, its own checksum being right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker::log) struct Header {
+    pub(in crate::broker::log) segment: u64,
+    pub(in crate::broker::log) lsn: u64,
+    pub(in crate::broker::log) durable_lsn: u64,
+    pub(in crate::broker::log) time: Timestamp,
+    pub(in crate::broker::log) chain: u32,
+    checksum: u32,
+    entries: u32,
+    payload_len: usize,
+    payload_crc: u32,
+}
+
+impl Header {
+    /// The header that `bytes` begin with.
+    pub(in crate::broker::log) fn parse(store: Seal, bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..HEADER_BYTES)?;
+        let mut fields = Fields(header);
+        let known = fields.take(4)? == MAGIC && fields.u16()? == VERSION && fields.u16()? == 0;
+        let (segment, lsn, durable_lsn) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let payload_len = usize::try_from(fields.u32()?).ok()?;
+        let entries = fields.u32()?;
+        let time = Timestamp(fields.i64()?);
+        let (chain, payload_crc) = (fields.u32()?, fields.u32()?);
+        fields.u32()?;
+        let checksum = fields.u32()?;
+        let whole = known && checksum == store.checksum(&header[..HEADER_CRC_AT]);
+        whole.then_some(Self { segment, lsn, durable_lsn, time, chain, checksum, entries, payload_len, payload_crc })
+    }
+}
+
+/// A frame whose checksums are right, borrowed from its segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker::log) struct Frame<'a> {
+    pub(in crate::broker::log) header: Header,
+    payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The frame that `bytes` begin with, if it is whole.
+    pub(in crate::broker::log) fn parse(store: Seal, bytes: &'a [u8]) -> Option<Self> {
+        let header = Header::parse(store, bytes)?;
+        let payload = bytes[HEADER_BYTES..].get(..header.payload_len)?;
+        (header.payload_crc == crc32c::crc32c(payload)).then_some(Self { header, payload })
+    }
+
+    /// Whether the frame follows what is known to come before it.
+    pub(in crate::broker::log) fn follows(&self, position: Position) -> bool {
+        let Header { segment, lsn, chain, .. } = self.header;
+        segment == position.segment && lsn == position.lsn && chain == position.chain
+    }
+
+    /// Where the next frame goes in the same segment.
+    pub(in crate::broker::log) fn next(&self, position: Position) -> Position {
+        let at = position.at + len64(padded(self.payload.len()));
+        Position { at, lsn: position.lsn + 1, chain: self.header.checksum, ..position }
+    }
+
+    /// The entries; one that cannot be understood ends them.
+    pub(in crate::broker::log) fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let mut fields = Fields(self.payload);
+        let mut left = self.header.entries;
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let entry = read_entry(&mut fields);
+            if matches!(entry, None | Some(Entry::Unsupported { .. })) {
+                left = 0;
+            }
+            Some(entry.unwrap_or(Entry::Unsupported { kind: 0 }))
+        })
+    }
+}
+
+fn read_entry<'a>(fields: &mut Fields<'a>) -> Option<Entry<'a>> {
+    let (kind, flags, extension) = (fields.u8()?, fields.u8()?, fields.u16()?);
+    let body_len = usize::try_from(fields.u32()?).ok()?;
+    let (partition, epoch) = (fields.u32()?, fields.u32()?);
+    let base = Offset(fields.i64()?);
+    if flags != 0 || extension != 0 || epoch != 0 {
+        return None;
+    }
+    let batch = fields.take(body_len)?;
+    let mut body = Fields(batch);
+    let entry = match Kind::of(kind) {
+        Some(Kind::Append) => return Some(Entry::Append { partition, base, batch }),
+        Some(Kind::CreatePartition) => {
+            let at = TopicPartition { topic: TopicId(body.uuid()?), partition: body.u32()? };
+            Entry::CreatePartition { partition, at }
+        }
+        Some(Kind::DeleteTopic) => Entry::DeleteTopic { topic: TopicId(body.uuid()?) },
+        Some(Kind::IdempotencyKey) => Entry::IdempotencyKey(KeyEntry {
+            key: body.array()?,
+            digest: body.array()?,
+            tenant: Tenant(body.uuid()?),
+            appends: body.u32()?,
+        }),
+        _ => return Some(Entry::Unsupported { kind }),
+    };
+    body.0.is_empty().then_some(entry)
+}

@@ -1,0 +1,150 @@
+//! Reads the log back, and tells a log that ends from one that is damaged.
+//!
+//! A frame is written only after the one before it is durable, and says so. So when a frame cannot be read but a later
+//! one says that it was durable, bytes that were acknowledged are gone: that is damage, and nobody may go on as if the
+//! log ended here. When no later frame says so, the power went while the frame was written, and nobody was told that it
+//! was there. Only of the very last frame this cannot be known; the mark that an idle log writes keeps that window small.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use uuid::Uuid;
+
+use super::frame::{Entry, Frame, Header, Seal};
+use super::{BLOCK_BYTES, Position, segment};
+use crate::broker::disk::{self, Disk, Open};
+use crate::broker::log::wire::{len_usize, len64};
+use crate::names::Offset;
+
+/// A segment is never larger, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Where the log ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::broker::log) enum End {
+    /// All frames were read.
+    Whole(Position),
+    /// A frame that was never acknowledged is there in part.
+    Torn(Position),
+    /// Frames that were acknowledged cannot be read.
+    Damaged(Damage),
+}
+
+/// What is known about damage.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::broker::log) struct Damage {
+    pub(in crate::broker::log) position: Position,
+    /// What the segment holds from there on.
+    pub(in crate::broker::log) bytes: Vec<u8>,
+    /// For the partitions of later frames, the first offset that can still be read.
+    pub(in crate::broker::log) readable_from: BTreeMap<u32, Offset>,
+}
+
+/// Sequence numbers of the segments that are there, ascending.
+pub(in crate::broker::log) fn list(disk: &dyn Disk) -> io::Result<Vec<u64>> {
+    let names = match disk.list(super::DIR) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut sequences: Vec<_> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
+    sequences.sort_unstable();
+    Ok(sequences)
+}
+
+fn read(disk: &dyn Disk, sequence: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(&segment::path(sequence), Open::Existing)?;
+    let len = file.size()?.min(SEGMENT_BYTES_MAX);
+    disk::read_exact(&*file, 0, len_usize(len))
+}
+
+/// Hands every frame from `start` on to `each`, with the position after it.
+pub(in crate::broker::log) fn scan<E: From<io::Error>>(
+    disk: &dyn Disk,
+    store: Uuid,
+    sequences: &[u64],
+    start: Position,
+    mut each: impl FnMut(Frame<'_>, Position) -> Result<(), E>,
+) -> Result<End, E> {
+    let seal = Seal::of(store);
+    let mut position = start;
+    let mut later = sequences.iter().copied().filter(|&sequence| sequence > start.segment).peekable();
+    let mut bytes = match read(disk, start.segment) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    // The segment that the manifest names was prepared before the manifest was written.
+    let prepared = segment::is_prepared(&bytes, store, start.segment);
+    loop {
+        while let Some(frame) = frame_at(seal, &bytes, position) {
+            let next = frame.next(position);
+            each(frame, next)?;
+            position = next;
+        }
+        let Some(&sequence) = later.peek() else { break };
+        let continued = Position { segment: sequence, at: len64(BLOCK_BYTES), ..position };
+        let next_bytes = read(disk, sequence)?;
+        if frame_at(seal, &next_bytes, continued).is_none() {
+            break;
+        }
+        (bytes, position) = (next_bytes, continued);
+        later.next();
+    }
+    let mut ahead = LookAhead { seal, position, durable: false, torn: false, readable_from: BTreeMap::new() };
+    ahead.look(&bytes, len_usize(position.at), position.segment);
+    for sequence in later {
+        ahead.look(&read(disk, sequence)?, BLOCK_BYTES, sequence);
+    }
+    Ok(ahead.verdict(prepared, &bytes))
+}
+
+fn frame_at(seal: Seal, bytes: &[u8], position: Position) -> Option<Frame<'_>> {
+    let frame = Frame::parse(seal, bytes.get(len_usize(position.at)..)?)?;
+    frame.follows(position).then_some(frame)
+}
+
+/// What lies behind the place where reading stopped.
+struct LookAhead {
+    seal: Seal,
+    position: Position,
+    /// A later frame says that the one at `position` was durable.
+    durable: bool,
+    /// There is something.
+    torn: bool,
+    readable_from: BTreeMap<u32, Offset>,
+}
+
+impl LookAhead {
+    fn look(&mut self, bytes: &[u8], from: usize, segment: u64) {
+        for block in bytes.get(from..).unwrap_or_default().chunks(BLOCK_BYTES).enumerate() {
+            let Some(header) = Header::parse(self.seal, block.1) else { continue };
+            if header.segment != segment || header.lsn < self.position.lsn {
+                continue; // left over from the file's earlier use
+            }
+            self.torn = true;
+            self.durable |= header.durable_lsn >= self.position.lsn;
+            let start = from + block.0 * BLOCK_BYTES;
+            if let Some(frame) = Frame::parse(self.seal, &bytes[start..]) {
+                self.note_offsets(&frame);
+            }
+        }
+    }
+
+    fn note_offsets(&mut self, frame: &Frame<'_>) {
+        for entry in frame.entries() {
+            if let Entry::Append { partition, base, .. } = entry {
+                self.readable_from.entry(partition).or_insert(base);
+            }
+        }
+    }
+
+    fn verdict(self, prepared: bool, bytes: &[u8]) -> End {
+        if self.durable || !prepared {
+            let bytes = bytes.get(len_usize(self.position.at)..).unwrap_or_default().to_vec();
+            End::Damaged(Damage { position: self.position, bytes, readable_from: self.readable_from })
+        } else if self.torn {
+            End::Torn(self.position)
+        } else {
+            End::Whole(self.position)
+        }
+    }
+}

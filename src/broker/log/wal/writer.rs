@@ -1,0 +1,110 @@
+//! The end of the log, owned by the commit thread.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::frame::FrameBuilder;
+use super::pool::{Pool, Prepared};
+use super::{BLOCK_BYTES, Position};
+use crate::broker::disk::File;
+use crate::broker::log::wire::len64;
+use crate::clock::Timestamp;
+
+/// See the module's text.
+pub(in crate::broker::log) struct Writer {
+    pool: Arc<Pool>,
+    file: Arc<dyn File>,
+    segment_bytes: u64,
+    position: Position,
+    /// Every frame up to this one is durable.
+    durable: u64,
+    /// What the last frame on disk says about that.
+    recorded: u64,
+}
+
+impl Writer {
+    /// Goes on after `position` in a fresh segment.
+    pub(in crate::broker::log) fn new(pool: Arc<Pool>, first: Prepared, segment_bytes: u64, after: Position) -> Self {
+        let position = Position { segment: first.sequence, at: len64(BLOCK_BYTES), ..after };
+        let durable = after.lsn - 1;
+        Self { pool, file: first.file, segment_bytes, position, durable, recorded: durable }
+    }
+
+    /// Where the next frame goes.
+    pub(in crate::broker::log) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Makes sure that a frame of `bytes` fits, going on to the next segment if need be.
+    pub(in crate::broker::log) fn reserve(&mut self, bytes: usize) -> io::Result<()> {
+        if self.position.at + len64(bytes) > self.segment_bytes {
+            let next = self.pool.take()?;
+            self.position = Position { segment: next.sequence, at: len64(BLOCK_BYTES), ..self.position };
+            self.file = next.file;
+        }
+        Ok(())
+    }
+
+    /// Writes the frame and makes it durable; how long the latter took. Room has been reserved.
+    pub(in crate::broker::log) fn commit(&mut self, frame: &mut FrameBuilder, now: Timestamp) -> io::Result<Duration> {
+        self.write(frame, now)?;
+        let start = Instant::now();
+        self.file.sync()?;
+        self.durable = self.position.lsn - 1;
+        Ok(start.elapsed())
+    }
+
+    /// Whether the log does not yet say that its last frame is durable.
+    pub(in crate::broker::log) fn wants_mark(&self) -> bool {
+        self.recorded < self.durable && self.has_room_for_mark()
+    }
+
+    /// Whether a mark still fits in the segment; a new one is not begun for it.
+    fn has_room_for_mark(&self) -> bool {
+        self.position.at + len64(BLOCK_BYTES) <= self.segment_bytes
+    }
+
+    /// Writes an empty frame, so that recovery can tell a durable last frame that rotted from one that was never whole.
+    pub(in crate::broker::log) fn mark(&mut self, frame: &mut FrameBuilder, now: Timestamp) -> io::Result<()> {
+        frame.start();
+        self.write(frame, now)
+    }
+
+    fn write(&mut self, frame: &mut FrameBuilder, now: Timestamp) -> io::Result<()> {
+        let (bytes, checksum) = frame.finish(self.position, self.durable, now);
+        debug_assert!(self.position.at + len64(bytes.len()) <= self.segment_bytes, "room was reserved");
+        self.file.write_at(bytes, self.position.at)?;
+        self.recorded = self.durable;
+        self.position.at += len64(bytes.len());
+        self.position.lsn += 1;
+        self.position.chain = checksum;
+        Ok(())
+    }
+
+    pub(in crate::broker::log) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()?;
+        self.durable = self.position.lsn - 1;
+        Ok(())
+    }
+}
+
+/// Segments that recovery may still need, oldest first.
+#[derive(Debug, Default)]
+pub(in crate::broker::log) struct InUse(VecDeque<u64>);
+
+impl InUse {
+    /// Notes a segment that frames are written to.
+    pub(in crate::broker::log) fn note(&mut self, sequence: u64) {
+        if self.0.back() != Some(&sequence) {
+            self.0.push_back(sequence);
+        }
+    }
+
+    /// Takes out the segments before `first_needed`.
+    pub(in crate::broker::log) fn release_before(&mut self, first_needed: u64) -> Vec<u64> {
+        let released = self.0.partition_point(|&sequence| sequence < first_needed);
+        self.0.drain(..released).collect()
+    }
+}
