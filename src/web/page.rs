@@ -183,6 +183,12 @@ pub struct FramePerson {
 }
 
 impl FramePerson {
+    /// What to greet the person with.
+    #[must_use]
+    pub fn first_name(&self) -> &str {
+        self.name.split_whitespace().next().unwrap_or(&self.email)
+    }
+
     /// One or two letters for the round sign.
     #[must_use]
     pub fn initials(&self) -> String {
@@ -319,6 +325,33 @@ pub fn is_web_address(url: &str) -> bool {
 #[must_use]
 pub fn short_address(url: &str) -> &str {
     url.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/')
+}
+
+/// A browser and system out of a `User-Agent`, as far as they matter to tell one's own browsers apart.
+#[must_use]
+pub fn browser_name(agent: &str) -> String {
+    let known =
+        |names: &[(&str, &'static str)]| names.iter().find(|(sign, _)| agent.contains(sign)).map(|(_, name)| *name);
+    let browser = known(&[
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ]);
+    let system = known(&[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (browser, system) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        _ => agent.chars().take(60).collect(),
+    }
 }
 
 /// The sign of a notice.

@@ -6,26 +6,40 @@ use axum::{Router, middleware};
 use super::page::forget_flash;
 use super::state::WebState;
 
+mod account;
 mod app;
 mod app_tokens;
 mod apps;
+mod audit;
+mod home;
+mod invitations;
+mod own_tokens;
 mod preferences;
 mod problems;
 pub mod reference;
+mod setup;
 mod sign_in;
 mod team;
 mod teams;
+mod users;
 
 /// Every page.
 pub fn router() -> Router<WebState> {
     Router::new()
+        .merge(account::router())
         .merge(app::router())
         .merge(app_tokens::router())
         .merge(apps::router())
+        .merge(audit::router())
+        .merge(home::router())
+        .merge(invitations::router())
+        .merge(own_tokens::router())
         .merge(preferences::router())
         .merge(problems::router())
+        .merge(setup::router())
         .merge(sign_in::router())
         .merge(team::router())
         .merge(teams::router())
+        .merge(users::router())
         .layer(middleware::from_fn(forget_flash))
 }
