@@ -63,9 +63,8 @@ impl Gateway {
 
     /// The readable range of each partition of a topic. For descriptions: it shows how much there is, not what.
     pub fn bounds(&self, topic: &Topic) -> Result<Vec<Bounds>, FetchError> {
-        (0..topic.partitions)
-            .map(|partition| self.engine.bounds(TopicPartition { topic: topic.id, partition }))
-            .collect()
+        let of = |partition| self.engine.bounds(TopicPartition { topic: topic.id, partition });
+        (0..topic.partitions).map(of).collect()
     }
 
     /// Bytes kept for a topic.
@@ -74,25 +73,16 @@ impl Gateway {
         self.engine.stored_bytes(topic.id)
     }
 
-    /// The end of a topic, as places.
-    pub fn end(&self, topic: &Arc<Topic>) -> Result<Places, FetchError> {
-        let bounds = self.bounds(topic)?;
-        let place = |(partition, bounds): (u32, &Bounds)| Place { partition, next: bounds.end };
-        let partitions = (0..).zip(&bounds).map(place).collect();
-        Ok(Places { topics: vec![TopicPlaces::new(Arc::clone(topic), partitions)] })
-    }
-
     /// The place right after what was written, and the end of the other partitions.
     pub fn after(&self, topic: &Arc<Topic>, produced: &Produced) -> Result<Places, FetchError> {
-        let mut places = self.end(topic)?;
-        for topic_places in &mut places.topics {
-            for place in &mut topic_places.partitions {
-                let runs = produced.appended.iter().filter(|run| run.to.partition == place.partition);
-                let last = runs.map(|run| Offset(run.first.0 + i64::from(run.count))).max();
-                place.next = last.unwrap_or(place.next);
-            }
-        }
-        Ok(places)
+        let place = |partition| {
+            let runs = produced.appended.iter().filter(|run| run.to.partition == partition);
+            let last = runs.map(|run| Offset(run.first.0 + i64::from(run.count))).max();
+            let end = || self.engine.bounds(TopicPartition { topic: topic.id, partition }).map(|bounds| bounds.end);
+            Ok(Place { partition, next: last.map_or_else(end, Ok)? })
+        };
+        let partitions = (0..topic.partitions).map(place).collect::<Result<_, FetchError>>()?;
+        Ok(Places { topics: vec![TopicPlaces::new(Arc::clone(topic), partitions)] })
     }
 }
 

@@ -17,6 +17,7 @@ pub mod problem;
 pub mod quality;
 pub mod security;
 pub mod server;
+pub mod sse;
 pub mod state;
 pub mod tls;
 pub mod token_form;

@@ -12,6 +12,7 @@ mod check;
 pub mod idempotency;
 mod members;
 pub mod openapi;
+pub mod records;
 mod sessions;
 mod status;
 mod teams;
@@ -41,4 +42,5 @@ pub fn router() -> OpenApiRouter<WebState> {
         .merge(audit::router())
         .merge(users::router())
         .merge(status::router())
+        .merge(records::router())
 }
