@@ -29,7 +29,7 @@ pub use self::subscribe::{End, Event, SubscribeError, SubscribeRequest, Subscrip
 
 use self::in_turn::InTurn;
 use self::places::{Place, Places, TopicPlaces};
-use self::streams::{STREAMS_MAX, STREAMS_PER_TENANT_MAX, Streams};
+use self::streams::{STREAMS_MAX, STREAMS_PER_TENANT_MAX, StreamPermit, Streams, TooManyStreams};
 use crate::broker::engine::{Bounds, Engine, FetchError, Tenant};
 use crate::catalog::Catalog;
 use crate::catalog::access::{Actor, Principal};
@@ -59,6 +59,11 @@ impl Gateway {
     #[must_use]
     pub fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// A place among the open streams, for a long request that is no subscription.
+    pub fn stream_permit(&self, actor: &Actor) -> Result<StreamPermit, TooManyStreams> {
+        self.streams.permit(tenant_of(actor))
     }
 
     /// The readable range of each partition of a topic. For descriptions: it shows how much there is, not what.

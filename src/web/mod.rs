@@ -18,6 +18,7 @@ pub mod quality;
 pub mod security;
 pub mod server;
 pub mod sse;
+pub mod stall;
 pub mod state;
 pub mod tls;
 pub mod token_form;

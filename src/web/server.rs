@@ -27,6 +27,8 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use super::security::{AddressRange, Peer};
+use super::sse::STALL_MAX;
+use super::stall::StallGuard;
 use super::tls::Tls;
 use crate::config;
 
@@ -188,7 +190,7 @@ impl Connection {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(HEAD_BYTES_MAX);
         let service = self.service(tls);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = http.serve_connection(TokioIo::new(StallGuard::new(stream, STALL_MAX)), service);
         drive(connection, &self.stop, |c| c.graceful_shutdown()).await;
     }
 
@@ -201,7 +203,7 @@ impl Connection {
             .keep_alive_interval(H2_PING.0)
             .keep_alive_timeout(H2_PING.1);
         let service = self.service(tls);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = http.serve_connection(TokioIo::new(StallGuard::new(stream, STALL_MAX)), service);
         drive(connection, &self.stop, |c| c.graceful_shutdown()).await;
     }
 

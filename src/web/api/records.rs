@@ -7,6 +7,7 @@ mod partitions;
 mod problems;
 mod produce;
 mod read;
+mod receipts;
 mod stream;
 
 use utoipa_axum::router::OpenApiRouter;

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::cloud_event;
 use super::ingest::{self, BODY_BYTES_MAX, BodyKind, FromHeaders, Ingested, InputShape, bad_header};
+use super::receipts::{self, Intake};
 use crate::catalog::access::{Grant, Produce};
 use crate::catalog::model::Topic;
 use crate::clock::Timestamp;
@@ -46,6 +47,14 @@ enum OnError {
     Continue,
 }
 
+/// Whether receipts are wanted while the body is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Receipts {
+    /// One line for each batch that is on disk.
+    Batch,
+}
+
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -64,6 +73,9 @@ pub(super) struct ProduceQuery {
     on_error: OnError,
     /// Write only if the next offset of `partition` is this one.
     if_offset: Option<i64>,
+    /// NDJSON: write lines as they arrive, however long the body, and answer with a line for each batch.
+    #[param(inline)]
+    receipts: Option<Receipts>,
 }
 
 /// Where one record went.
@@ -135,6 +147,9 @@ pub(super) async fn produce_records(
 ) -> ApiResult<Response> {
     let grant = state.catalog.authorize::<Produce>(&actor, &name)?;
     let kind = BodyKind::of(&headers)?;
+    if query.receipts == Some(Receipts::Batch) {
+        return endless(&state, grant, kind, &query, &headers, body);
+    }
     check_length(&headers)?;
     let body = read_body(body, BODY_BYTES_MAX, BODY_TIME_MAX).await.map_err(nothing_written)?;
     let ingested = ingest(&query, &headers, kind, &body)?;
@@ -148,6 +163,29 @@ pub(super) async fn produce_records(
         idempotency: idempotency(&headers, &uri, &body)?,
     };
     write(&state, &grant, ingested, options).await
+}
+
+/// An endless body: what is about one bounded request does not go with it.
+fn endless(
+    state: &WebState,
+    grant: Grant<Produce>,
+    kind: BodyKind,
+    query: &ProduceQuery,
+    headers: &HeaderMap,
+    body: Body,
+) -> ApiResult<Response> {
+    if kind != BodyKind::JsonLines || query.if_offset.is_some() || headers.contains_key(&IDEMPOTENCY_KEY) {
+        let detail = "`receipts` goes with NDJSON, and with neither `if_offset` nor an Idempotency-Key.";
+        return Err(Problem::new(Code::MalformedQuery, detail));
+    }
+    let mut from_headers = FromHeaders::of(headers)?;
+    if let Some(key) = &query.key {
+        from_headers.key = Some(Bytes::from(key.clone()));
+    }
+    let permit = state.gateway.stream_permit(grant.actor()).map_err(crate::gateway::SubscribeError::from)?;
+    let lenient = query.on_error == OnError::Continue;
+    let intake = Intake { shape: query.shape, partition: query.partition, lenient, from_headers };
+    Ok(receipts::respond(state, grant, permit, intake, body))
 }
 
 /// A body that says it is too large is refused before it is sent.
