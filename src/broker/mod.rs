@@ -16,5 +16,3 @@ pub mod disk;
 
 #[cfg(test)]
 pub(crate) mod conformance;
-#[cfg(test)]
-mod crash_tests;

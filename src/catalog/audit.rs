@@ -1,13 +1,15 @@
 //! The audit: who changed what, when, by which token, from where. Written in the transaction of the change (I11).
 
+use serde_json::json;
 use time::OffsetDateTime;
 
 use super::Catalog;
-use super::access::{AuditSight, Grant, ReadAudit};
+use super::access::{AuditSight, Consume, Grant, ReadAudit};
 use super::error::CatalogError;
 use super::model::AuditEntry;
 use super::page::{Page, PageRequest};
 use super::search::Words;
+use super::tx::Line;
 use crate::names::{AppName, TokenId};
 
 /// Which lines of the audit. Everything given must hold.
@@ -26,6 +28,24 @@ pub struct AuditQuery {
 }
 
 impl Catalog {
+    /// Notes that records were looked at: of which topic, from where on, how many. Whoever shows them to a person waits for
+    /// it, so that nothing is shown without a line in the audit.
+    pub async fn record_view(&self, grant: &Grant<Consume>, from: &str, count: usize) -> Result<(), CatalogError> {
+        let topic = grant.resource();
+        let line = Line {
+            action: "records.viewed",
+            resource: format!("topic/{}", topic.name),
+            team: Some(topic.team_id),
+            app: Some((topic.app_id, &topic.app)),
+            before: None,
+            after: Some(json!({"from": from, "count": count})),
+        };
+        let mut tx = self.begin(grant.actor()).await?;
+        tx.audit(line).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Lines of the audit that the actor may read, newest first.
     pub async fn audit(
         &self,

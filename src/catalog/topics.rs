@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use super::access::{Actor, Grant, ManageTopic, PutTopic, ReadCatalog};
+use super::access::{Actor, Grant, ManageTopic, Principal, PutTopic, ReadCatalog};
 use super::error::{CatalogError, ChangeError, Denied, Kind};
 use super::model::{
     AccessGrant, Application, Classification, Cleanup, Operation, Topic, TopicSpec, TopicState, Visibility,
@@ -39,6 +39,8 @@ pub struct TopicQuery {
     /// Key and value.
     pub label: Option<(String, String)>,
     pub classification: Option<Classification>,
+    /// Only those of the actor's teams.
+    pub mine: bool,
     /// `None`: active ones.
     pub state: Option<TopicState>,
     /// Topics that this application may read now.
@@ -58,11 +60,17 @@ impl Catalog {
         let words = Words::of(query.q.as_deref());
         let state = query.state.unwrap_or(TopicState::Active);
         let reader = query.readable_by.as_ref().map(|app| view.app(app));
+        let mine = |topic: &Topic| match &grant.actor().principal {
+            Principal::User { id, .. } => view.role(*id, topic.team_id).is_some(),
+            Principal::App { team, .. } => topic.team_id == *team,
+            Principal::System => true,
+        };
         let matching = view.topics_after(after.as_deref()).filter(|(topic, text)| {
             topic.state == state
                 && query.app.as_ref().is_none_or(|app| topic.app == *app)
                 && query.team.as_ref().is_none_or(|team| topic.team == *team)
                 && query.classification.is_none_or(|class| topic.classification == class)
+                && (!query.mine || mine(topic))
                 && query.label.as_ref().is_none_or(|(key, value)| topic.labels.get(key) == Some(value))
                 && words.all_in_lower(text)
                 && reader.is_none_or(|app| app.is_some_and(|app| readable(&view, topic, app, now)))

@@ -108,6 +108,8 @@ pub struct Page {
     pub records: Vec<ReadRecord>,
     /// Records that are gone.
     pub gaps: Vec<Gap>,
+    /// Where it began.
+    pub begin: Places,
     /// Where to go on.
     pub next: Places,
     /// The end of every partition.
@@ -187,6 +189,7 @@ async fn read_page(locator: &Locator<'_>, topics: &[Arc<Topic>], request: ReadRe
     let deadline = Instant::now() + request.wait;
     // Made before the first look, so that what is written in between wakes it.
     let mut watch = (!request.wait.is_zero()).then(|| locator.engine.watch(&places.addresses()));
+    let begin = places.clone();
     let mut merge = Merge { engine: locator.engine, until, places, heads: HashMap::new(), scanned: 0 };
     let mut records = Vec::new();
     loop {
@@ -198,7 +201,7 @@ async fn read_page(locator: &Locator<'_>, topics: &[Arc<Topic>], request: ReadRe
     }
     let next = merge.places;
     let end = locator.ends(&next)?;
-    Ok(Page { records, gaps, next, end })
+    Ok(Page { records, gaps, begin, next, end })
 }
 
 /// Takes records of several partitions in the order of time.

@@ -6,6 +6,3 @@
 
 #[expect(dead_code, unused_imports, reason = "the vocabulary is there before the tests that speak it")]
 mod harness;
-
-mod docker;
-mod tidy;

@@ -170,6 +170,7 @@ async fn list_topics(
         classification: query.classification,
         state: query.state,
         readable_by: query.readable_by,
+        mine: false,
     };
     Ok(answer::list::<_, TopicView>(state.catalog.topics(&grant, &filter, &page), &uri))
 }

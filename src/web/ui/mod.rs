@@ -11,16 +11,22 @@ mod app;
 mod app_tokens;
 mod apps;
 mod audit;
+mod first_event;
+mod fragments;
 mod home;
 mod invitations;
+mod markdown;
 mod own_tokens;
 mod preferences;
 mod problems;
 pub mod reference;
 mod setup;
 mod sign_in;
+mod tail;
 mod team;
 mod teams;
+mod topic;
+mod topics;
 mod users;
 
 /// Every page.
@@ -31,6 +37,7 @@ pub fn router() -> Router<WebState> {
         .merge(app_tokens::router())
         .merge(apps::router())
         .merge(audit::router())
+        .merge(first_event::router())
         .merge(home::router())
         .merge(invitations::router())
         .merge(own_tokens::router())
@@ -38,8 +45,11 @@ pub fn router() -> Router<WebState> {
         .merge(problems::router())
         .merge(setup::router())
         .merge(sign_in::router())
+        .merge(tail::router())
         .merge(team::router())
         .merge(teams::router())
+        .merge(topic::router())
+        .merge(topics::router())
         .merge(users::router())
         .layer(middleware::from_fn(forget_flash))
 }
