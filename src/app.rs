@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::task::JoinHandle;
 
+use crate::broker::embedded::{EmbeddedEngine, EngineConfig};
 use crate::broker::engine::Engine;
-use crate::broker::memory::MemoryEngine;
 use crate::catalog::model::Secret;
 use crate::catalog::{Catalog, CatalogOptions};
 use crate::clock::{Clock, SystemClock};
@@ -294,8 +294,18 @@ async fn open_catalog(url: String, data_dir: &Path, clock: &Arc<dyn Clock>) -> a
     catalog.context("the catalog cannot be opened")
 }
 
-async fn open_engine(_data_dir: &Path, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Engine>> {
-    Ok(Arc::new(MemoryEngine::new(Arc::clone(clock))))
+/// The log below the data directory, as the last process left it.
+async fn open_engine(data_dir: &Path, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Engine>> {
+    let (folder, clock) = (data_dir.join("log"), Arc::clone(clock));
+    let open = move || EmbeddedEngine::open(&folder, EngineConfig::default(), clock);
+    let (engine, report) = tokio::task::spawn_blocking(open).await?.context("the log cannot be opened")?;
+    if report.torn_tail {
+        tracing::warn!("the last write before the stop was incomplete and never acknowledged; it was dropped");
+    }
+    if report.records_replayed > 0 {
+        tracing::info!(records = report.records_replayed, "replayed the log since its last checkpoint");
+    }
+    Ok(Arc::new(engine))
 }
 
 /// Keeps histograms small.

@@ -33,7 +33,7 @@ use weir::config::{Config, Options};
 use weir::embedded_postgres::testing::{self, TestDatabase};
 use weir::names::{AppName, Email, TeamName, TopicName};
 
-pub use answer::{Answer, Caller};
+pub use answer::{Answer, Caller, client_builder};
 pub use events::{Event, Events};
 
 /// A running Weir with a database and a data directory of its own.
@@ -73,7 +73,7 @@ impl Setup {
     }
 
     pub async fn start(self) -> Weir {
-        let database = Arc::new(testing::database(&sqlx::migrate::Migrator::DEFAULT).await);
+        let database = Arc::new(testing::database(&weir::MIGRATOR).await);
         let data_dir = Arc::new(TempDir::new().unwrap());
         self.start_on(data_dir, database).await
     }

@@ -6,3 +6,8 @@
 
 #[expect(dead_code, unused_imports, reason = "the vocabulary is there before the tests that speak it")]
 mod harness;
+
+mod docker;
+mod process;
+mod tidy;
+mod tls;
