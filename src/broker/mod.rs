@@ -16,3 +16,5 @@ pub mod disk;
 
 #[cfg(test)]
 pub(crate) mod conformance;
+#[cfg(test)]
+mod crash_tests;

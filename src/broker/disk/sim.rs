@@ -354,8 +354,12 @@ impl File for SimFile {
         state.operate()?;
         if !state.ignores(&self.path) {
             let content = state.files.get_mut(&self.inode).unwrap();
-            content.synced = content.now.clone();
-            content.unsynced.clear();
+            for change in content.unsynced.drain(..) {
+                match change {
+                    Change::SetLen(len) => content.synced.resize(len, 0),
+                    Change::Write { at, bytes } => write(&mut content.synced, at, &bytes),
+                }
+            }
         }
         Ok(())
     }

@@ -164,8 +164,6 @@ pub(super) struct Applier {
     in_use: InUse,
     /// Written since the last checkpoint began.
     dirty: BTreeSet<SegmentKey>,
-    /// Index files written since then.
-    dirty_indexes: BTreeSet<SegmentKey>,
     /// Partitions whose directories have new names since then.
     dirty_dirs: BTreeSet<u8>,
     /// Segments of deleted topics, not yet with the checkpointer.
@@ -188,7 +186,6 @@ impl Applier {
             next_partition,
             in_use: InUse::default(),
             dirty: BTreeSet::new(),
-            dirty_indexes: BTreeSet::new(),
             dirty_dirs: BTreeSet::new(),
             garbage: Vec::new(),
             log_bytes: 0,
@@ -283,7 +280,6 @@ impl Applier {
                     self.partitions.remove(&partition.id);
                     for segment in partition.segments.read().iter() {
                         self.dirty.remove(&segment.key());
-                        self.dirty_indexes.remove(&segment.key());
                         self.shared.files.forget(segment.key());
                         self.garbage.push(segment.key());
                     }
@@ -345,10 +341,8 @@ impl Applier {
             return Ok(()); // unreadable bytes have no index; readers find the damage
         }
         let bytes = index.encode(key.base, &segment.extent());
-        self.until_there_is_space(|shared| shared.disk.open(&key.index_path(), Open::Empty)?.write_at(&bytes, 0))?;
-        self.dirty_indexes.insert(key);
-        self.dirty_dirs.insert(key.partition.to_le_bytes()[0]);
-        Ok(())
+        // Never synced: an index that a power cut takes or tears is found out by its checksum and made again.
+        self.until_there_is_space(|shared| shared.disk.open(&key.index_path(), Open::Empty)?.write_at(&bytes, 0))
     }
 
     /// Writes batches to the end of a segment in one go.
@@ -404,7 +398,6 @@ impl Applier {
             next_partition: self.next_partition,
             partitions: self.partitions.values().map(known).collect(),
             segments: std::mem::take(&mut self.dirty),
-            indexes: std::mem::take(&mut self.dirty_indexes),
             dirs: std::mem::take(&mut self.dirty_dirs),
             garbage: std::mem::take(&mut self.garbage),
             released: self.in_use.release_before(self.position.segment),

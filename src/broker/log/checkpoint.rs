@@ -14,7 +14,7 @@ use super::Shared;
 use super::manifest::{KnownPartition, Manifest};
 use super::segment::{self, SegmentKey};
 use super::wal::Position;
-use crate::broker::disk::{Disk, Open};
+use crate::broker::disk::Disk;
 
 /// How often the free space is looked at.
 const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -30,7 +30,6 @@ pub(super) struct Snapshot {
     pub(super) next_partition: u32,
     pub(super) partitions: Vec<KnownPartition>,
     pub(super) segments: BTreeSet<SegmentKey>,
-    pub(super) indexes: BTreeSet<SegmentKey>,
     pub(super) dirs: BTreeSet<u8>,
     pub(super) garbage: Vec<SegmentKey>,
     /// Segments of the log that nobody needs once it is durable.
@@ -154,9 +153,6 @@ impl Checkpointer {
         let disk = &*self.shared.disk;
         for key in &snapshot.segments {
             self.shared.files.get(*key)?.file.sync()?;
-        }
-        for key in &snapshot.indexes {
-            disk.open(&key.index_path(), Open::Existing)?.sync()?;
         }
         for low_byte in &snapshot.dirs {
             disk.sync_dir(&segment::dir(*low_byte))?;

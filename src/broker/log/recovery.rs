@@ -42,6 +42,9 @@ use crate::names::{Offset, TopicPartition};
 const LOCK_PATH: &str = "LOCK";
 const QUARANTINE_DIR: &str = "quarantine";
 
+/// The log's segments are numbered from 1; a store that has this in its manifest was never served.
+const NO_SEGMENT: u64 = 0;
+
 /// Replayed groups are applied when they reach this many bytes.
 const ROUND_BYTES: usize = 8 << 20;
 
@@ -152,16 +155,14 @@ pub(in crate::broker) fn open(
     let manifest = match Manifest::load(&*disk)? {
         Some(manifest) => manifest,
         None if !sequences.is_empty() => return Err(OpenError::ManifestMissing),
-        None => {
-            report.created = true;
-            create(&*disk)?
-        }
+        None => create(&*disk)?,
     };
+    report.created = manifest.position.segment == NO_SEGMENT;
     let log = Recovery::new(disk, config, clock, manifest, sequences).run(lock, &mut report)?;
     Ok((log, report))
 }
 
-/// Makes an empty store. Its first segment of the log comes with the first checkpoint.
+/// Makes an empty store. The manifest comes first, so that a log without one is never the trace of a cut creation.
 fn create(disk: &dyn Disk) -> io::Result<Manifest> {
     for dir in [wal::DIR, manifest::DIR, segment::DIR, QUARANTINE_DIR] {
         disk.create_dir(dir)?;
@@ -171,14 +172,16 @@ fn create(disk: &dyn Disk) -> io::Result<Manifest> {
     }
     disk.sync_dir(segment::DIR)?;
     disk.sync_dir("")?;
-    Ok(Manifest {
+    let manifest = Manifest {
         store: Uuid::new_v4(),
-        position: Position { segment: 0, at: len64(BLOCK_BYTES), lsn: 1, chain: 0 },
+        position: Position { segment: NO_SEGMENT, at: len64(BLOCK_BYTES), lsn: 1, chain: 0 },
         next_partition: 0,
         partitions: Vec::new(),
         garbage: Vec::new(),
         keys: Vec::new(),
-    })
+    };
+    manifest.store(disk)?;
+    Ok(manifest)
 }
 
 /// A store on its way up.
