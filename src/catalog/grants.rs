@@ -26,7 +26,7 @@ impl Catalog {
         let view = self.view();
         let topic = rights::read_topic(&view, grant.actor(), self.now(), name)?;
         let mut grants: Vec<_> = view.grants_on(&topic).cloned().collect();
-        grants.sort_by(|a, b| key(a).cmp(&key(b)));
+        grants.sort_by_cached_key(key);
         Ok(paged(grants, page))
     }
 
@@ -45,7 +45,7 @@ impl Catalog {
             GrantTarget::Prefix { .. } => true,
         };
         let mut grants: Vec<_> = view.grants_of(&app.name).filter(known).cloned().collect();
-        grants.sort_by(|a, b| key(a).cmp(&key(b)));
+        grants.sort_by_cached_key(key);
         Ok(paged(grants, page))
     }
 
@@ -58,7 +58,7 @@ impl Catalog {
     ) -> Result<Page<AccessGrant>, Denied> {
         let app = self.app(grant, name)?;
         let mut grants: Vec<_> = self.view().prefix_grants(app.id).cloned().collect();
-        grants.sort_by(|a, b| key(a).cmp(&key(b)));
+        grants.sort_by_cached_key(key);
         Ok(paged(grants, page))
     }
 }

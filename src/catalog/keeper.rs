@@ -10,10 +10,10 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::entity::Delta;
 use super::error::{CatalogError, ConnectError};
 use super::local_view::LocalView;
 use super::tx::CHANNEL;
-use super::view::Delta;
 use super::{Catalog, Inner, load};
 
 /// How often the revision is asked for.
@@ -93,6 +93,7 @@ impl Keeper {
             tracing::warn!(%error, "pending rows could not be written at the end");
         }
         self.pool.close().await;
+        self.local.close().await;
     }
 
     /// Listens and refreshes until something fails.

@@ -9,9 +9,9 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::entity::{Delta, Entity, EntityKind, GrantAbout, GrantRow, Member, TokenHash, TokenRow};
 use super::error::CatalogError;
 use super::model::{AccessGrant, Application, GrantTarget, Membership, Team, Token, TokenHolder, Topic, User};
-use super::view::{Delta, Entity, EntityKind, GrantAbout, GrantRow, Member, TokenHash, TokenRow};
 use crate::names::{
     AppId, AppName, Email, GrantId, TeamId, TeamName, TokenId, TopicId, TopicName, TopicPrefix, UserId,
 };

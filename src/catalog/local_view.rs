@@ -10,10 +10,12 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::view::{Delta, Entity, EntityKind};
+use super::entity::{Delta, Entity, EntityKind};
 
 /// Where the revision is kept; rows have longer keys.
 const REVISION: &[u8] = b"revision";
+/// What sled keeps in memory.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// The form of the rows. Copies of another form are not read.
 const FORM: &[u8] = b"weir-view-1";
 
@@ -25,14 +27,29 @@ impl LocalView {
     /// Opens the copy in a folder; one that cannot be read is thrown away.
     pub async fn open(folder: Option<PathBuf>) -> Self {
         let Some(folder) = folder else { return Self(None) };
-        if let Some(opened) = try_open(folder.clone()).await {
-            return Self(Some(Arc::new(opened)));
+        match try_open(folder.clone()).await {
+            Opened::Store(store) => return Self(Some(Arc::new(store))),
+            Opened::InUse(why) => {
+                tracing::warn!(folder = %folder.display(), why, "the local view is used by another process");
+                return Self(None);
+            }
+            Opened::Damaged(why) => {
+                tracing::warn!(folder = %folder.display(), why, "the local view cannot be read and is made anew");
+            }
         }
-        tracing::warn!(folder = %folder.display(), "the local view cannot be read and is made anew");
         if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
             tracing::warn!(%error, "the local view cannot be removed");
         }
-        Self(try_open(folder).await.map(Arc::new))
+        match try_open(folder).await {
+            Opened::Store(store) => Self(Some(Arc::new(store))),
+            Opened::InUse(_) | Opened::Damaged(_) => Self(None),
+        }
+    }
+
+    /// Writes what is pending and lets go of the folder.
+    pub async fn close(self) {
+        // Dropping the store blocks.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
     /// The whole copy. `None` when there is none or it is damaged.
@@ -64,21 +81,23 @@ impl LocalView {
     }
 }
 
+enum Opened {
+    Store(sled::Db),
+    InUse(String),
+    Damaged(String),
+}
+
 /// sled may panic on damaged files; the blocking task turns that into an error.
-async fn try_open(folder: PathBuf) -> Option<sled::Db> {
-    let opened = tokio::task::spawn_blocking(move || {
-        sled::Config::default().path(folder).cache_capacity(8 * 1024 * 1024).open()
-    });
-    match opened.await {
-        Ok(Ok(store)) => Some(store),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "sled");
-            None
+async fn try_open(folder: PathBuf) -> Opened {
+    let config = sled::Config::default().path(folder).cache_capacity(CACHE_BYTES);
+    match tokio::task::spawn_blocking(move || config.open()).await {
+        Ok(Ok(store)) => Opened::Store(store),
+        // This is how sled says that it could not lock the file.
+        Ok(Err(sled::Error::Io(error))) if error.kind() == std::io::ErrorKind::Other => {
+            Opened::InUse(error.to_string())
         }
-        Err(error) => {
-            tracing::warn!(%error, "sled");
-            None
-        }
+        Ok(Err(error)) => Opened::Damaged(error.to_string()),
+        Err(error) => Opened::Damaged(error.to_string()),
     }
 }
 

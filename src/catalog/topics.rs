@@ -397,7 +397,8 @@ mod tests {
 
     #[test]
     fn each_difference_is_named_with_its_risk() {
-        let table: [(fn(&mut TopicSpec), &str, Risk); 9] = [
+        type Spoil = fn(&mut TopicSpec);
+        let table: [(Spoil, &str, Risk); 9] = [
             (|spec| spec.description = "x".to_owned(), "/description", Risk::Safe),
             (|spec| spec.partitions = 6, "/partitions", Risk::Disruptive),
             (|spec| spec.retention_ms = Some(1000), "/retention/time", Risk::Destructive),
