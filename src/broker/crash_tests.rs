@@ -20,7 +20,7 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::names::{Offset, TopicId, TopicPartition};
 
 /// So small that a few dozen commits roll, seal, recycle and evict everything.
-fn tiny() -> EngineConfig {
+pub(super) fn tiny() -> EngineConfig {
     EngineConfig {
         wal_segment_bytes: 32 << 10,
         segment_bytes: 4 << 10,
@@ -35,7 +35,7 @@ fn tiny() -> EngineConfig {
     }
 }
 
-fn clock() -> Arc<ManualClock> {
+pub(super) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(Timestamp(1_000)))
 }
 
@@ -44,11 +44,11 @@ fn open(disk: &SimDisk) -> Result<(Arc<EmbeddedEngine>, RecoveryReport), String>
     opened.map(|(engine, report)| (Arc::new(engine), report)).map_err(|e| e.to_string())
 }
 
-fn topic(n: u128) -> TopicId {
+pub(super) fn topic(n: u128) -> TopicId {
     TopicId(Uuid::from_u128(n))
 }
 
-fn at(n: u128, partition: u32) -> TopicPartition {
+pub(super) fn at(n: u128, partition: u32) -> TopicPartition {
     TopicPartition { topic: topic(n), partition }
 }
 
@@ -72,7 +72,7 @@ fn value_of(batch: &RecordBatch) -> Vec<String> {
     batch.records().map(|r| String::from_utf8(r.value.unwrap().to_vec()).unwrap()).collect()
 }
 
-async fn read_all(engine: &EmbeddedEngine, at: TopicPartition) -> Result<Vec<String>, String> {
+pub(super) async fn read_all(engine: &EmbeddedEngine, at: TopicPartition) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut next = Offset(0);
     loop {

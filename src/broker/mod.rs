@@ -18,3 +18,7 @@ pub mod disk;
 pub(crate) mod conformance;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod fault_tests;

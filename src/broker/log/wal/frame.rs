@@ -326,3 +326,114 @@ fn read_entry<'a>(fields: &mut Fields<'a>) -> Option<Entry<'a>> {
     };
     body.0.is_empty().then_some(entry)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::conformance;
+
+    const STORE: Uuid = Uuid::from_u128(77);
+    const POSITION: Position = Position { segment: 3, at: 4096, lsn: 9, chain: 0xabcd };
+
+    fn seal() -> Seal {
+        Seal::of(STORE)
+    }
+
+    fn at() -> TopicPartition {
+        TopicPartition { topic: TopicId(Uuid::from_u128(5)), partition: 2 }
+    }
+
+    fn key() -> KeyEntry {
+        KeyEntry { key: [1; 16], digest: [2; 16], tenant: Tenant(Uuid::from_u128(6)), appends: 1 }
+    }
+
+    /// One entry of each kind.
+    fn example() -> Vec<u8> {
+        let mut builder = FrameBuilder::new(seal());
+        builder.start();
+        builder.create_partition(4, at());
+        builder.append(4, &conformance::batch(&["a", "b"]).with_base_offset(Offset(10)));
+        builder.idempotency_key(&key());
+        builder.delete_topic(at().topic);
+        builder.finish(POSITION, 8, Timestamp(123)).0.to_vec()
+    }
+
+    #[test]
+    fn what_is_built_is_parsed() {
+        let bytes = example();
+        assert_eq!(bytes.len(), BLOCK_BYTES);
+        let frame = Frame::parse(seal(), &bytes).unwrap();
+        assert!(frame.follows(POSITION));
+        assert_eq!((frame.header.durable_lsn, frame.header.time), (8, Timestamp(123)));
+        let mut batch = Vec::new();
+        conformance::batch(&["a", "b"]).with_base_offset(Offset(10)).write_to(&mut batch);
+        let entries: Vec<_> = frame.entries().collect();
+        assert_eq!(
+            entries,
+            [
+                Entry::CreatePartition { partition: 4, at: at() },
+                Entry::Append { partition: 4, base: Offset(10), batch: &batch },
+                Entry::IdempotencyKey(key()),
+                Entry::DeleteTopic { topic: at().topic },
+            ]
+        );
+        let next = frame.next(POSITION);
+        assert_eq!((next.at, next.lsn, next.segment), (8192, 10, 3));
+    }
+
+    #[test]
+    fn a_frame_follows_only_its_predecessor() {
+        let bytes = example();
+        let frame = Frame::parse(seal(), &bytes).unwrap();
+        assert!(!frame.follows(Position { segment: 4, ..POSITION }), "left over from the file's earlier use");
+        assert!(!frame.follows(Position { lsn: 10, ..POSITION }));
+        assert!(!frame.follows(Position { chain: 0, ..POSITION }));
+    }
+
+    #[test]
+    fn a_frame_of_another_store_is_none() {
+        assert_eq!(Frame::parse(Seal::of(Uuid::from_u128(78)), &example()), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_before_the_padding_is_noticed() {
+        let good = example();
+        let payload = Header::parse(seal(), &good).unwrap().payload_len;
+        for at in 0..HEADER_BYTES + payload {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                assert_eq!(Frame::parse(seal(), &bad), None, "byte {at}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_of_later_versions_are_named_not_guessed() {
+        for kind in [2, 4, 5, 7, 8, 9, 10, 99] {
+            let mut entry = vec![0; ENTRY_BYTES];
+            entry[0] = kind;
+            assert_eq!(read_entry(&mut Fields(&entry)), Some(Entry::Unsupported { kind }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            prop_assert_eq!(Frame::parse(seal(), &bytes), None);
+        }
+
+        #[test]
+        fn arbitrary_entries_in_a_true_frame_never_panic(payload: Vec<u8>, entries: u32) {
+            let mut builder = FrameBuilder::new(seal());
+            builder.start();
+            builder.buf.extend_from_slice(&payload);
+            builder.entries = entries;
+            let bytes = builder.finish(POSITION, 8, Timestamp(0)).0.to_vec();
+            let frame = Frame::parse(seal(), &bytes).unwrap();
+            prop_assert!(frame.entries().count() <= payload.len() / ENTRY_BYTES + 1);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Bytes that change behind the engine's back: what was torn is dropped, what has rotted is refused and named.
+
+use std::sync::Arc;
+
+use super::conformance::{commit, write};
+use super::crash_tests::{at, clock, read_all, tiny, topic};
+use super::disk::sim::{Loss, SimDisk};
+use super::embedded::{EmbeddedEngine, EngineConfig, OpenError, RecoveryReport};
+use super::engine::{Engine, FetchError, TopicSpec};
+use crate::names::Offset;
+
+const BLOCK: usize = 4096;
+
+fn try_open(disk: &SimDisk, config: EngineConfig) -> Result<(EmbeddedEngine, RecoveryReport), OpenError> {
+    EmbeddedEngine::open_on(Arc::new(disk.clone()), config, clock())
+}
+
+fn open(disk: &SimDisk) -> EmbeddedEngine {
+    try_open(disk, tiny()).unwrap().0
+}
+
+/// A disk whose log holds `frames` commits of one record each, not yet in segments; the power was cut after the last.
+async fn log_of(frames: usize) -> (SimDisk, String) {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    for n in 0..frames {
+        engine.commit(commit([write(at(1, 0), &[&format!("{n}")])])).await.unwrap();
+    }
+    let survived = disk.power_cycled(Loss::Everything);
+    let path = survived.paths("wal/").remove(0);
+    (survived, path)
+}
+
+/// Where frame `n` of [`log_of`] lies: after the header and the frame that made the topic. Marks are not synced, so they
+/// are not there unless a later frame is.
+fn frames(bytes: &[u8]) -> Vec<usize> {
+    (BLOCK..bytes.len()).step_by(BLOCK).filter(|&at| bytes[at..].starts_with(b"WGRP")).collect()
+}
+
+#[tokio::test]
+async fn a_last_frame_that_is_there_in_part_is_dropped() {
+    let (disk, path) = log_of(5).await;
+    let last = *frames(&disk.read(&path)).last().unwrap();
+    disk.edit(&path, |bytes| bytes[last + 70..last + BLOCK].fill(0));
+    let (engine, report) = try_open(&disk, tiny()).unwrap();
+    assert!(report.torn_tail);
+    assert_eq!(read_all(&engine, at(1, 0)).await.unwrap(), ["0", "1", "2", "3"]);
+    let ack = engine.commit(commit([write(at(1, 0), &["again"])])).await.unwrap();
+    assert_eq!(ack.appended[0].first, Offset(4));
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_an_acknowledged_frame_refuses_the_start_and_names_what_is_missing() {
+    let (clean, path) = log_of(6).await;
+    let bytes = clean.read(&path);
+    let places = frames(&bytes);
+    // A frame in the middle that holds a record: not the mark frames, which have no payload.
+    let damaged = places[3];
+    for offset_in_frame in [0, 9, 17, 33, 53, 61, 70, 100] {
+        let disk = clean.power_cycled(Loss::Everything);
+        disk.edit(&path, |bytes| bytes[damaged + offset_in_frame] ^= 4);
+        let error = try_open(&disk, tiny()).err().expect("damage is not silently cut off");
+        let OpenError::Damaged { file, at: byte, missing, quarantined } = &error else { panic!("{error}") };
+        assert_eq!((file, *byte), (&path, damaged as u64));
+        assert_eq!(missing.len(), 1, "{error}");
+        assert_eq!((missing[0].at, missing[0].to), (at(1, 0), Some(Offset(missing[0].from.0 + 1))), "{error}");
+        assert_eq!(disk.read(quarantined), disk.read(&path)[damaged..]);
+        assert!(error.to_string().contains(&format!("topic {} partition 0", topic(1))), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_last_frame_that_rotted_after_an_idle_log_said_it_was_durable_is_damage() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.commit(commit([write(at(1, 0), &["a"])])).await.unwrap();
+    let path = disk.paths("wal/").remove(0);
+    let written = frames(&disk.read(&path)).len();
+    while frames(&disk.read(&path)).len() == written {
+        tokio::task::yield_now().await; // the mark comes when the log has been idle for a while
+    }
+    let marked = *frames(&disk.read(&path)).last().unwrap();
+    // Power off with the mark written out, as the kernel does within seconds.
+    let image = disk.read(&path);
+    let survived = disk.power_cycled(Loss::Everything);
+    survived.edit(&path, |bytes| {
+        *bytes = image;
+        bytes[marked - BLOCK + 70] ^= 1;
+    });
+    let error = try_open(&survived, tiny()).err().expect("the last commit was acknowledged");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_lost_segment_of_the_log_is_damage() {
+    let (disk, path) = log_of(3).await;
+    super::disk::Disk::remove(&disk, &path).unwrap();
+    let error = try_open(&disk, tiny()).err().expect("the log is gone");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_or_missing_manifest_refuses_the_start() {
+    let (first, _) = log_of(1).await;
+    let (disk, other) = (first.power_cycled(Loss::Everything), first.power_cycled(Loss::Everything));
+    disk.edit("meta/manifest", |bytes| bytes[30] ^= 1);
+    assert!(matches!(try_open(&disk, tiny()).err(), Some(OpenError::ManifestDamaged)));
+    super::disk::Disk::remove(&other, "meta/manifest").unwrap();
+    assert!(matches!(try_open(&other, tiny()).err(), Some(OpenError::ManifestMissing)));
+}
+
+/// More data than memory keeps, in segments, cleanly closed.
+async fn in_segments(records: usize) -> SimDisk {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 2 }).await.unwrap();
+    for n in 0..records {
+        let value = format!("{n} {}", "x".repeat(300));
+        let writes = [0, 1].map(|partition| write(at(1, partition), &[&value]));
+        engine.commit(commit(writes)).await.unwrap();
+    }
+    engine.close().await;
+    drop(engine);
+    disk
+}
+
+#[tokio::test]
+async fn damage_in_a_segment_is_an_error_of_its_offsets_only() {
+    let disk = in_segments(40).await;
+    let path = disk.paths("seg/00/").into_iter().find(|path| path.ends_with(".log")).unwrap();
+    // The second batch of the first segment.
+    let batch = super::conformance::batch(&[&format!("0 {}", "x".repeat(300))]).len();
+    disk.edit(&path, |bytes| bytes[batch + 200] ^= 1);
+    let engine = open(&disk);
+    assert_eq!(engine.fetch(at(1, 0), Offset(0), 10_000).await.unwrap().batches.len(), 1, "what is before is served");
+    let refused = engine.fetch(at(1, 0), Offset(1), 10_000).await.unwrap_err();
+    assert_eq!(refused, FetchError::Damaged { at: Offset(1) });
+    assert_eq!(read_all(&engine, at(1, 1)).await.unwrap().len(), 40, "other partitions go on");
+    let ack = engine.commit(commit([write(at(1, 0), &["new"])])).await.unwrap();
+    assert_eq!(engine.fetch(at(1, 0), ack.appended[0].first, 100).await.unwrap().batches.len(), 1);
+}
+
+#[tokio::test]
+async fn damaged_and_missing_indexes_are_made_again() {
+    let disk = in_segments(60).await;
+    let indexes: Vec<_> = disk.paths("seg/").into_iter().filter(|path| path.ends_with(".idx")).collect();
+    assert!(indexes.len() > 4);
+    for (n, path) in indexes.iter().enumerate() {
+        match n % 3 {
+            0 => super::disk::Disk::remove(&disk, path).unwrap(),
+            1 => disk.edit(path, |bytes| bytes[5] ^= 1),
+            _ => disk.edit(path, |bytes| bytes.truncate(7)),
+        }
+    }
+    let engine = open(&disk);
+    assert_eq!(read_all(&engine, at(1, 0)).await.unwrap().len(), 60);
+    assert_eq!(engine.fetch(at(1, 1), Offset(37), 1).await.unwrap().batches[0].base_offset(), Offset(37));
+}
+
+#[tokio::test]
+async fn frames_left_over_in_recycled_segments_are_never_replayed() {
+    let disk = in_segments(300).await;
+    assert!(disk.paths("wal/").len() < 8, "segments are used again: {:?}", disk.paths("wal/"));
+    let engine = open(&disk);
+    for n in 0..20 {
+        engine.commit(commit([write(at(1, 0), &[&format!("later {n}")])])).await.unwrap();
+    }
+    let survived = disk.power_cycled(Loss::Everything);
+    let (engine, report) = try_open(&survived, tiny()).unwrap();
+    assert!((1..=20).contains(&report.records_replayed), "{report:?}");
+    assert_eq!(read_all(&engine, at(1, 0)).await.unwrap().len(), 320);
+    assert_eq!(read_all(&engine, at(1, 1)).await.unwrap().len(), 300);
+}
+
+#[tokio::test]
+async fn another_size_of_log_segments_may_be_configured_later() {
+    let disk = in_segments(30).await;
+    let larger = EngineConfig { wal_segment_bytes: 64 << 10, ..tiny() };
+    let (engine, _) = try_open(&disk, larger).unwrap();
+    for _ in 0..30 {
+        engine.commit(commit([write(at(1, 0), &["x"])])).await.unwrap();
+    }
+    assert_eq!(read_all(&engine, at(1, 0)).await.unwrap().len(), 60);
+}
