@@ -7,7 +7,9 @@
 #[expect(dead_code, unused_imports, reason = "the vocabulary is there before the tests that speak it")]
 mod harness;
 
+mod demo;
 mod docker;
 mod process;
+mod readme;
 mod tidy;
 mod tls;
