@@ -8,6 +8,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::topic::draft::word;
+use super::topic::head::classification_kind;
 use super::topic::{figures, units};
 use crate::catalog::TopicQuery;
 use crate::catalog::model::{Classification, Topic, TopicState, Visibility};
@@ -174,17 +175,6 @@ fn summary(markdown: &str) -> String {
     match plain.char_indices().nth(SUMMARY_CHARS_MAX) {
         Some((at, _)) => format!("{}…", &plain[..at]),
         None => plain.to_owned(),
-    }
-}
-
-/// The colour of a classification.
-#[must_use]
-pub const fn classification_kind(class: Classification) -> &'static str {
-    match class {
-        Classification::Public => "ok",
-        Classification::Internal => "",
-        Classification::Confidential => "warn",
-        Classification::Restricted => "danger",
     }
 }
 

@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 use super::draft::word;
 use crate::catalog::access::{Consume, Grant, ManageTopic, Produce, ReadCatalog};
 use crate::catalog::error::Denied;
+use crate::catalog::model::Classification;
 use crate::catalog::model::{AccessGrant, Membership, Topic, TopicState, Visibility};
 use crate::catalog::page::PageRequest;
 use crate::catalog::{AppQuery, Catalog};
 use crate::names::TopicName;
 use crate::web::page::PageError;
 use crate::web::state::WebState;
-use crate::web::ui::topics::classification_kind;
 use crate::web::visit::Visit;
 
 /// People named when somebody has to ask for access.
@@ -112,6 +112,17 @@ impl Head {
     #[must_use]
     pub fn classification_kind(&self) -> &'static str {
         classification_kind(self.topic.classification)
+    }
+}
+
+/// The colour of a classification.
+#[must_use]
+pub const fn classification_kind(class: Classification) -> &'static str {
+    match class {
+        Classification::Public => "ok",
+        Classification::Internal => "",
+        Classification::Confidential => "warn",
+        Classification::Restricted => "danger",
     }
 }
 
