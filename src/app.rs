@@ -178,6 +178,12 @@ impl App {
         &self.catalog
     }
 
+    /// The data path.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     /// The engine, for the same.
     #[must_use]
     pub fn engine(&self) -> &Arc<dyn Engine> {

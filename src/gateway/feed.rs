@@ -105,6 +105,8 @@ pub struct Feed {
     sampler: Option<Sampler>,
     /// The places have moved past records that were not given.
     moved_unseen: bool,
+    /// The engine did not hold every partition yet when the topics were set.
+    incomplete: bool,
 }
 
 impl Feed {
@@ -113,7 +115,7 @@ impl Feed {
         let watch = engine.watch(&places.addresses());
         let sampler = options.rate_max.map(Sampler::new);
         let slots = places.slots().collect();
-        Self { engine, places, slots, turn: 0, watch, options, on_gap, sampler, moved_unseen: false }
+        Self { engine, places, slots, turn: 0, watch, options, on_gap, sampler, moved_unseen: false, incomplete: false }
     }
 
     /// Next offset to read, everywhere.
@@ -133,6 +135,11 @@ impl Feed {
     /// Whether the places have moved without a record to show for it, since this was asked last.
     pub fn take_moved_unseen(&mut self) -> bool {
         std::mem::take(&mut self.moved_unseen)
+    }
+
+    /// Whether partitions are missing that the engine did not hold yet; set the topics again soon.
+    pub fn incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// When [`Self::poll`] has something to say although nothing was written.
@@ -163,6 +170,10 @@ impl Feed {
             };
             places.topics.push(TopicPlaces::new(Arc::clone(topic), wanted.filter_map(place).collect()));
         }
+        let wanted = |topic: &Arc<Topic>| {
+            (0..topic.partitions).filter(|p| chosen.is_none_or(|chosen| chosen.contains(p))).count()
+        };
+        self.incomplete = places.len() < topics.iter().map(wanted).sum();
         let different = places.addresses() != self.places.addresses();
         self.places = places;
         if different {
@@ -433,6 +444,23 @@ mod tests {
         engine.ensure_topic(&spec).await.unwrap();
         testing::append(&*engine, &topic, 1, &[1]).await;
         assert!(feed.set_topics(&[Arc::new(wider)], None));
+        assert_eq!(offsets(&mut feed).await, [(1, 0)]);
+        assert!(!feed.incomplete());
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_the_engine_does_not_hold_yet_is_asked_for_again() {
+        let (engine, topic, mut feed) = feed(FeedOptions::default(), 1).await;
+        let mut wider = (*topic).clone();
+        wider.partitions = 2;
+        let wider = Arc::new(wider);
+        feed.set_topics(&[Arc::clone(&wider)], None);
+        assert!(feed.incomplete());
+        let spec = crate::broker::engine::TopicSpec { id: topic.id, partitions: 2 };
+        engine.ensure_topic(&spec).await.unwrap();
+        testing::append(&*engine, &topic, 1, &[1]).await;
+        feed.set_topics(&[wider], None);
+        assert!(!feed.incomplete());
         assert_eq!(offsets(&mut feed).await, [(1, 0)]);
     }
 }

@@ -143,6 +143,19 @@ impl Locator<'_> {
         Ok((places, Vec::new()))
     }
 
+    /// The places at which a reader is to stop.
+    pub async fn locate_end(
+        &self,
+        topics: &[Arc<Topic>],
+        chosen: Option<&[u32]>,
+        to: &Position,
+    ) -> Result<Places, LocateError> {
+        if matches!(to, Position::Earliest | Position::Last(_)) {
+            return Err(LocateError::Invalid("`to` is latest, -DURATION, a date or a cursor".to_owned()));
+        }
+        Ok(self.locate(topics, chosen, to, OnGap::Skip).await?.0)
+    }
+
     /// The end of every place.
     pub fn ends(&self, places: &Places) -> Result<Places, LocateError> {
         let mut ends = places.clone();

@@ -183,7 +183,7 @@ async fn read_page(locator: &Locator<'_>, topics: &[Arc<Topic>], request: ReadRe
     let chosen = request.partitions.as_deref();
     let until = match &request.to {
         None => None,
-        Some(to) => Some(locator.locate(topics, chosen, to, OnGap::Skip).await?.0),
+        Some(to) => Some(locator.locate_end(topics, chosen, to).await?),
     };
     let (places, gaps) = locator.locate(topics, chosen, &request.from, request.on_gap).await?;
     let deadline = Instant::now() + request.wait;

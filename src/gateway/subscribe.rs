@@ -37,8 +37,8 @@ const REAUTHORISE_EVERY: Duration = Duration::from_secs(60);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// A client that comes back waits at least so long, and at most three times as long.
 const RETRY_MS: u64 = 500;
-/// A stream that failed on missing partitions is tried again after so long: the topic may still be being made.
-const NOT_READY_RETRY: Duration = Duration::from_millis(100);
+/// A stream that misses partitions looks again after so long: they may still be being made.
+const NOT_READY_RETRY: Duration = Duration::from_millis(250);
 
 /// What to subscribe to.
 #[derive(Debug)]
@@ -346,6 +346,9 @@ impl Subscription {
         let different = names != self.names;
         self.names.clone_from(&names);
         self.feed.set_topics(&topics, self.partitions.as_deref());
+        if self.feed.incomplete() {
+            self.reauthorise_at = self.reauthorise_at.min(Instant::now() + NOT_READY_RETRY);
+        }
         different.then_some(Event::Topics(names))
     }
 
@@ -429,9 +432,6 @@ async fn until(
     chosen: Option<&[u32]>,
     to: &Position,
 ) -> Result<HashMap<TopicPartition, Offset>, LocateError> {
-    if matches!(to, Position::Earliest | Position::Last(_)) {
-        return Err(LocateError::Invalid("to is latest, -DURATION, a date or a cursor".to_owned()));
-    }
-    let (places, _) = locator.locate(topics, chosen, to, OnGap::Skip).await?;
+    let places = locator.locate_end(topics, chosen, to).await?;
     Ok(places.slots().map(|slot| (places.address(slot), places.place(slot).next)).collect())
 }

@@ -11,5 +11,8 @@ mod demo;
 mod docker;
 mod process;
 mod readme;
+mod produce;
+mod read;
+mod stream;
 mod tidy;
 mod tls;
