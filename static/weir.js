@@ -27,7 +27,7 @@
     const distance = Math.abs(seconds);
     if (distance < 5) return "just now";
     const [, size, unit] = STEPS.find(([below]) => distance < below);
-    const count = Math.floor(distance / size);
+    const count = Math.floor((seconds < 0 ? distance : distance + size / 2) / size);
     const words = `${count} ${unit}${count > 1 && unit.length > 3 || count > 1 && unit === "day" ? "s" : ""}`;
     return seconds < 0 ? `${words} ago` : `in ${words}`;
   };

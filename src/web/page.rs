@@ -288,18 +288,21 @@ const YEAR_S: i64 = 365 * DAY_S;
 /// The words are those of `ago` in `static/weir.js`, so that a page does not change when the script takes over.
 fn relative(at: OffsetDateTime, now: OffsetDateTime) -> String {
     let seconds = (at - now).whole_seconds();
+    let past = seconds < 0;
     let distance = seconds.saturating_abs();
+    // The past is rounded down and the future to the nearest: a token made for seven days ends in seven days.
+    let count = |unit: i64| (if past { distance } else { distance + unit / 2 }) / unit;
     let (count, unit) = match distance {
         0..5 => return "just now".to_owned(),
         5..MINUTE_S => (distance, "s"),
-        MINUTE_S..HOUR_S => (distance / MINUTE_S, "min"),
-        HOUR_S..DAY_S => (distance / HOUR_S, "h"),
-        DAY_S..MONTH_S => (distance / DAY_S, "day"),
-        MONTH_S..YEAR_S => (distance / MONTH_S, "month"),
-        _ => (distance / YEAR_S, "year"),
+        MINUTE_S..HOUR_S => (count(MINUTE_S), "min"),
+        HOUR_S..DAY_S => (count(HOUR_S), "h"),
+        DAY_S..MONTH_S => (count(DAY_S), "day"),
+        MONTH_S..YEAR_S => (count(MONTH_S), "month"),
+        _ => (count(YEAR_S), "year"),
     };
     let plural = if count > 1 && unit.len() > 2 && unit != "min" { "s" } else { "" };
-    if seconds < 0 { format!("{count} {unit}{plural} ago") } else { format!("in {count} {unit}{plural}") }
+    if past { format!("{count} {unit}{plural} ago") } else { format!("in {count} {unit}{plural}") }
 }
 
 /// For `<time datetime=…>`.
@@ -352,6 +355,15 @@ pub fn browser_name(agent: &str) -> String {
         (Some(browser), None) => browser.to_owned(),
         _ => agent.chars().take(60).collect(),
     }
+}
+
+/// The first paragraph of Markdown without its marks, for one line of a list.
+#[must_use]
+pub fn plain(markdown: &str) -> String {
+    let lines = markdown.lines().map(str::trim);
+    let text = lines.skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty() && !line.starts_with("* "));
+    let text = text.map(|line| line.trim_start_matches('#').trim_start()).collect::<Vec<_>>().join(" ");
+    text.chars().filter(|c| !matches!(c, '*' | '`')).collect()
 }
 
 /// The sign of a notice.
@@ -597,6 +609,7 @@ mod tests {
             (datetime!(2026-11-22 10:59:00 UTC), "1 h ago"),
             (datetime!(2026-11-21 12:00:00 UTC), "1 day ago"),
             (datetime!(2026-11-12 12:00:00 UTC), "10 days ago"),
+            (datetime!(2026-11-29 11:59:57 UTC), "in 7 days"),
             (datetime!(2026-12-23 12:00:00 UTC), "in 1 month"),
             (datetime!(2024-11-22 12:00:00 UTC), "2 years ago"),
         ] {
@@ -604,6 +617,15 @@ mod tests {
         }
         assert_eq!(absolute(&NOW), "22 Nov 2026, 12:00:00 UTC");
         assert_eq!(iso(&NOW), "2026-11-22T12:00:00Z");
+    }
+
+    #[test]
+    fn a_description_becomes_one_plain_line() {
+        assert_eq!(
+            plain("\n# One event\nfor every **departure** of `EWR`.\n* Key: x\n\nMore"),
+            "One event for every departure of EWR."
+        );
+        assert_eq!(plain(""), "");
     }
 
     #[test]

@@ -8,6 +8,8 @@
 mod harness;
 
 mod demo;
+mod browser;
+
 mod docker;
 mod process;
 mod produce;
@@ -16,3 +18,7 @@ mod readme;
 mod stream;
 mod tidy;
 mod tls;
+mod ui_apps;
+mod ui_look;
+mod ui_sign_in;
+mod ui_teams;

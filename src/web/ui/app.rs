@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 
 use crate::catalog::access::{ManageApp, ManageAppTokens, ReadAudit};
 use crate::catalog::error::ChangeError;
-use crate::catalog::model::{AccessGrant, AppState, Application, AuditEntry, GrantTarget, Topic};
+use crate::catalog::model::{AccessGrant, Application, AuditEntry, GrantTarget, Topic};
 use crate::catalog::page::PageRequest;
 use crate::catalog::put::Precondition;
 use crate::catalog::{AuditQuery, TopicQuery};

@@ -1,7 +1,6 @@
 //! An application's credentials: making a token that is shown once, rotating it, ending it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::Router;

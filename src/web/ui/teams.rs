@@ -36,7 +36,6 @@ struct TeamsPage {
     frame: Frame,
     filters: Filters,
     teams: Vec<(Arc<Team>, Option<TeamRole>)>,
-    mine: usize,
     next: Option<String>,
     first: String,
 }
@@ -52,7 +51,7 @@ async fn list(State(state): State<WebState>, visit: Visit, filters: Filters) -> 
         (page.items.into_iter().map(|team| (Arc::clone(&team), role(&team))).collect(), page.next)
     };
     let (next, first) = (filters.next("/teams", cursor.as_deref()), filters.first("/teams"));
-    render(&TeamsPage { frame: visit.frame, mine: own.len(), filters, teams, next, first })
+    render(&TeamsPage { frame: visit.frame, filters, teams, next, first })
 }
 
 #[derive(Template)]
