@@ -7,8 +7,8 @@
 #[expect(dead_code, unused_imports, reason = "the vocabulary is there before the tests that speak it")]
 mod harness;
 
-mod demo;
 mod browser;
+mod demo;
 
 mod docker;
 mod process;
