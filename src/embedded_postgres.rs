@@ -244,12 +244,15 @@ impl PrivatePostgres {
     pub fn stop(self) {}
 }
 
-/// Makes the data directory and returns its absolute path. As root the directory lets others pass (not list), because
-/// PostgreSQL runs as somebody else; what it holds is closed in itself.
+/// Makes the data directory and returns its absolute path. As root a new one lets others pass (not list), because PostgreSQL
+/// runs as somebody else; what it holds is closed in itself.
 pub fn prepare_data_dir(data_dir: &Path) -> Result<PathBuf, StartError> {
-    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(mode).create(data_dir).map_err(io("create", data_dir))?;
+    let is_new = !data_dir.exists();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io("create", data_dir))?;
+    if is_new && rustix::process::geteuid().is_root() {
+        fs::set_permissions(data_dir, fs::Permissions::from_mode(0o711))
+            .map_err(io("open the way through", data_dir))?;
+    }
     data_dir.canonicalize().map_err(io("find", data_dir))
 }
 

@@ -11,9 +11,11 @@ mod browser;
 mod demo;
 
 mod docker;
+mod health;
 mod process;
 mod produce;
 mod read;
+mod provision;
 mod readme;
 mod stream;
 mod tidy;

@@ -90,6 +90,12 @@ fn last_line(text: &str) -> &str {
     text.lines().last().unwrap()
 }
 
+#[track_caller]
+fn assert_closed_to_others(folder: &Path) {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(folder).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "{} is open to others", folder.display());
+}
+
 fn create_admin(data_dir: &Path) -> String {
     let made = weir(data_dir).args(["admin", "create-user", "ada@example.com", "--admin"]).output().unwrap();
     succeeded(&made);
@@ -126,6 +132,8 @@ async fn nothing_acknowledged_is_lost_by_kill_and_streams_are_told_of_a_stop() {
     let mut server = Server::start(weir(dir.path()));
     assert!(server.greeting.contains("/setup?token="), "{}", server.greeting);
     assert!(server.greeting.contains("curl "), "{}", server.greeting);
+    assert_closed_to_others(&dir.path().join("log"));
+    assert_closed_to_others(&dir.path().join("postgres"));
     let token = create_admin(dir.path());
     let ada = server.caller().with_token(&token);
     make_topic(&ada).await;
