@@ -6,7 +6,7 @@ use super::conformance::{commit, write};
 use super::crash_tests::{at, clock, read_all, tiny, topic};
 use super::disk::sim::{Loss, SimDisk};
 use super::embedded::{EmbeddedEngine, EngineConfig, OpenError, RecoveryReport};
-use super::engine::{Engine, FetchError, TopicSpec};
+use super::engine::{AdminError, Engine, FetchError, TopicSpec};
 use crate::names::Offset;
 
 const BLOCK: usize = 4096;
@@ -183,4 +183,17 @@ async fn another_size_of_log_segments_may_be_configured_later() {
         engine.commit(commit([write(at(1, 0), &["x"])])).await.unwrap();
     }
     assert_eq!(read_all(&engine, at(1, 0)).await.unwrap().len(), 60);
+}
+
+#[tokio::test]
+async fn many_partitions_are_replayed_and_too_many_for_a_frame_are_refused() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let ensure =
+        async |engine: &EmbeddedEngine, partitions| engine.ensure_topic(&TopicSpec { id: topic(1), partitions }).await;
+    let Err(AdminError::TooManyPartitions { max }) = ensure(&engine, 1_000_000).await else { panic!("too many") };
+    ensure(&engine, max).await.unwrap();
+    engine.commit(commit([write(at(1, max - 1), &["last"])])).await.unwrap();
+    let survived = disk.power_cycled(Loss::Everything);
+    assert_eq!(read_all(&open(&survived), at(1, max - 1)).await.unwrap(), ["last"]);
 }

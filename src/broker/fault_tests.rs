@@ -161,3 +161,33 @@ async fn too_little_free_space_makes_the_engine_read_only_but_topics_can_be_dele
     .expect("space is back");
     assert_eq!(s.append("x").await, Err(CommitError::UnknownPartition(at(1, 0))));
 }
+
+#[tokio::test]
+async fn an_engine_on_a_full_disk_can_be_closed_and_loses_nothing() {
+    let s = setup().await;
+    s.disk.plan(fault(Operation::Write, "seg/", Errno::NOSPC));
+    let (acked, _) = s.append_until_refused().await;
+    tokio::time::timeout(Duration::from_secs(10), s.engine.close()).await.expect("closing does not wait for space");
+    assert_eq!(s.after_power_cut().await.len(), acked);
+}
+
+#[tokio::test]
+async fn writers_are_refused_not_kept_waiting_when_copies_find_the_disk_full() {
+    let s = setup().await;
+    s.disk.plan(fault(Operation::Write, "seg/", Errno::NOSPC));
+    let engine = Arc::new(s.engine);
+    let value = "x".repeat(5000);
+    let writers: Vec<_> = (0..100)
+        .map(|_| {
+            let (engine, value) = (Arc::clone(&engine), value.clone());
+            tokio::spawn(async move { engine.commit(commit([write(at(1, 0), &[&value])])).await.map(drop) })
+        })
+        .collect();
+    let mut refused = 0;
+    for writer in writers {
+        let answer =
+            tokio::time::timeout(Duration::from_secs(10), writer).await.expect("nobody waits for ever").unwrap();
+        refused += u32::from(answer == Err(CommitError::ReadOnly));
+    }
+    assert!(refused > 0);
+}

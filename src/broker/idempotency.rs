@@ -50,8 +50,23 @@ pub(super) enum Lookup<'a> {
 pub(super) struct Idempotency {
     limits: IdempotencyLimits,
     by_key: HashMap<[u8; 16], Remembered>,
-    /// Keys in the order in which they were seen.
-    by_tenant: HashMap<Tenant, VecDeque<([u8; 16], Timestamp)>>,
+    by_tenant: HashMap<Tenant, Seen>,
+}
+
+/// A tenant's keys in the order in which they were seen.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How many keys came before the first one here.
+    forgotten: usize,
+    keys: VecDeque<([u8; 16], Timestamp)>,
+}
+
+impl Seen {
+    fn pop(&mut self) -> Option<([u8; 16], Timestamp)> {
+        let oldest = self.keys.pop_front()?;
+        self.forgotten += 1;
+        Some(oldest)
+    }
 }
 
 impl Idempotency {
@@ -78,7 +93,7 @@ impl Idempotency {
         if self.by_key.insert(key, seen).is_some_and(|old| old.at == at) {
             return;
         }
-        self.by_tenant.entry(tenant).or_default().push_back((key, at));
+        self.by_tenant.entry(tenant).or_default().keys.push_back((key, at));
         self.forget_expired(tenant, at);
         self.forget_oldest(tenant, self.limits.keys_per_tenant);
         if self.by_key.len() > self.limits.keys {
@@ -88,18 +103,32 @@ impl Idempotency {
 
     /// Forgets what is too old, of every tenant.
     pub(super) fn sweep(&mut self, now: Timestamp) {
-        let tenants: Vec<_> = self.by_tenant.keys().copied().collect();
-        for tenant in tenants {
+        for tenant in self.tenants() {
             self.forget_expired(tenant, now);
         }
     }
 
-    /// Everything remembered, tenant by tenant in the order it was seen: what a snapshot holds.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8; 16], &Remembered)> {
-        self.by_tenant.values().flatten().filter_map(|(key, at)| {
-            let seen = self.by_key.get(key)?;
-            (seen.at == *at).then_some((key, seen))
-        })
+    /// Who has keys.
+    pub(super) fn tenants(&self) -> Vec<Tenant> {
+        self.by_tenant.keys().copied().collect()
+    }
+
+    /// About `count` keys of a tenant in the order they were seen, the first `skip` ever seen left out; and what to skip
+    /// the next time, if there are more. So a large table is copied without keeping writers from it for long.
+    pub(super) fn slice(
+        &self,
+        tenant: Tenant,
+        skip: usize,
+        count: usize,
+    ) -> (Vec<([u8; 16], Remembered)>, Option<usize>) {
+        let Some(seen) = self.by_tenant.get(&tenant) else { return (Vec::new(), None) };
+        let from = skip.saturating_sub(seen.forgotten).min(seen.keys.len());
+        let to = from.saturating_add(count).min(seen.keys.len());
+        let known = seen.keys.range(from..to).filter_map(|(key, at)| {
+            let remembered = self.by_key.get(key)?;
+            (remembered.at == *at).then(|| (*key, remembered.clone()))
+        });
+        (known.collect(), (to < seen.keys.len()).then_some(seen.forgotten + to))
     }
 
     #[cfg(test)]
@@ -108,22 +137,22 @@ impl Idempotency {
     }
 
     fn forget_expired(&mut self, tenant: Tenant, now: Timestamp) {
-        let Some(queue) = self.by_tenant.get_mut(&tenant) else { return };
-        while let Some(&(key, at)) = queue.front()
+        let Some(seen) = self.by_tenant.get_mut(&tenant) else { return };
+        while let Some(&(key, at)) = seen.keys.front()
             && expired(at, now)
         {
-            queue.pop_front();
+            seen.pop();
             forget(&mut self.by_key, &key, at);
         }
-        if queue.is_empty() {
+        if seen.keys.is_empty() {
             self.by_tenant.remove(&tenant);
         }
     }
 
     fn forget_oldest(&mut self, tenant: Tenant, keep: usize) {
-        let Some(queue) = self.by_tenant.get_mut(&tenant) else { return };
-        while queue.len() > keep
-            && let Some((key, at)) = queue.pop_front()
+        let Some(seen) = self.by_tenant.get_mut(&tenant) else { return };
+        while seen.keys.len() > keep
+            && let Some((key, at)) = seen.pop()
         {
             forget(&mut self.by_key, &key, at);
         }
@@ -132,9 +161,9 @@ impl Idempotency {
     /// The tenant that holds the most pays, so that one tenant's flood does not make the others' retries unsafe. A
     /// sixteenth at a time keeps the search for that tenant rare.
     fn forget_of_the_largest(&mut self) {
-        let largest = self.by_tenant.iter().max_by_key(|(_, queue)| queue.len());
-        if let Some((&tenant, queue)) = largest {
-            let keep = queue.len() - queue.len().div_ceil(16);
+        let largest = self.by_tenant.iter().max_by_key(|(_, seen)| seen.keys.len());
+        if let Some((&tenant, seen)) = largest {
+            let keep = seen.keys.len() - seen.keys.len().div_ceil(16);
             self.forget_oldest(tenant, keep);
         }
     }
@@ -180,7 +209,23 @@ mod tests {
         table.insert([1; 16], seen(TENANT, day));
         assert!(knows(&table, 1, day + 1), "the first use's expiry does not take the second with it");
         table.sweep(Timestamp(2 * day));
-        assert_eq!((table.len(), table.iter().count()), (0, 0));
+        assert_eq!((table.len(), table.tenants().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_table_is_copied_in_slices_while_it_changes() {
+        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 5, keys: 100 });
+        for n in 1..=5 {
+            table.insert([n; 16], seen(TENANT, 0));
+        }
+        let keys = |slice: Vec<([u8; 16], Remembered)>| slice.iter().map(|(key, _)| key[0]).collect::<Vec<_>>();
+        let (first, next) = table.slice(TENANT, 0, 2);
+        assert_eq!((keys(first), next), (vec![1, 2], Some(2)));
+        table.insert([6; 16], seen(TENANT, 0)); // 1 is forgotten
+        let (second, next) = table.slice(TENANT, 2, 2);
+        assert_eq!((keys(second), next), (vec![3, 4], Some(4)));
+        let (third, next) = table.slice(TENANT, 4, 2);
+        assert_eq!((keys(third), next), (vec![5, 6], None));
     }
 
     #[test]

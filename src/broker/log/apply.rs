@@ -92,12 +92,22 @@ impl Backlog {
         Self { bytes_max, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Waits while too much is waiting.
-    pub(super) fn push(&self, group: Group) {
+    /// Waits while too much is waiting, but not if that may take until somebody makes space. Whether there is room.
+    pub(super) fn wait_for_room(&self, full_disk: impl Fn() -> bool) -> bool {
         let mut state = self.state.lock();
         while state.bytes > self.bytes_max && !state.aborted {
-            self.changed.wait(&mut state);
+            if full_disk() {
+                return false;
+            }
+            // The disk may turn out full without a word to this side.
+            self.changed.wait_for(&mut state, FULL_DISK_PATIENCE);
         }
+        true
+    }
+
+    /// Adds a group; the caller has waited for room.
+    pub(super) fn push(&self, group: Group) {
+        let mut state = self.state.lock();
         state.bytes += group.frame_bytes;
         let first = state.groups.is_empty();
         state.groups.push_back(group);
@@ -147,10 +157,9 @@ impl Backlog {
     /// Waits a little, unless the engine stops. Whether to go on.
     fn pause(&self) -> bool {
         let mut state = self.state.lock();
-        if !state.aborted {
-            self.changed.wait_for(&mut state, FULL_DISK_PATIENCE);
-        }
-        !state.aborted
+        let deadline = Instant::now() + FULL_DISK_PATIENCE;
+        while !state.aborted && !state.finished && !self.changed.wait_until(&mut state, deadline).timed_out() {}
+        !state.aborted && !state.finished
     }
 }
 
@@ -369,7 +378,8 @@ impl Applier {
     }
 
     /// Writes that find the disk full are tried again: unlike a sync, a write that failed for want of space has left
-    /// nothing undecided. Meanwhile the engine takes no records, and what is not copied stays in memory and in the log.
+    /// nothing undecided. Meanwhile the engine takes no records, and what is not copied stays in memory and in the log,
+    /// where the next start finds it if the engine is closed before there is space.
     fn until_there_is_space(&self, write: impl Fn(&Shared) -> io::Result<()>) -> io::Result<()> {
         loop {
             match write(&self.shared) {

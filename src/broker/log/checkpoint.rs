@@ -24,6 +24,9 @@ const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
 const REMOVALS_PER_STEP: usize = 64;
 const PAUSE_BETWEEN_STEPS: Duration = Duration::from_millis(10);
 
+/// The commit thread waits for the copying of at most this many keys.
+const KEYS_PER_SLICE: usize = 1024;
+
 /// What a checkpoint makes durable.
 pub(super) struct Snapshot {
     pub(super) position: Position,
@@ -174,9 +177,21 @@ impl Checkpointer {
     /// The idempotency keys. Those of frames after the snapshot are among them: they are durable too, and replaying
     /// their frames learns them again.
     fn keys(&self) -> Vec<([u8; 16], crate::broker::idempotency::Remembered)> {
-        let mut known = self.shared.keys.lock();
-        known.sweep(self.shared.clock.now());
-        known.iter().map(|(key, seen)| (*key, seen.clone())).collect()
+        let tenants = {
+            let mut known = self.shared.keys.lock();
+            known.sweep(self.shared.clock.now());
+            known.tenants()
+        };
+        let mut all = Vec::new();
+        for tenant in tenants {
+            let mut from = Some(0);
+            while let Some(skip) = from {
+                let (slice, next) = self.shared.keys.lock().slice(tenant, skip, KEYS_PER_SLICE);
+                all.extend(slice);
+                from = next;
+            }
+        }
+        all
     }
 
     /// The manifest says that nobody needs them. What cannot be removed now is tried again at the next start.

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::apply::{Change, Group};
 use super::partition::Partition;
 use super::queue::{Request, Taken};
-use super::wal::frame::{FrameBuilder, KeyEntry, commit_bound, padded};
+use super::wal::frame::{CREATE_BYTES, ENTRY_BYTES, FrameBuilder, KeyEntry, commit_bound, padded};
 use super::wal::writer::Writer;
 use super::wire::{len_usize, len64};
-use super::{PARTITIONS_MAX, Shared};
 use crate::broker::engine::{Ack, AdminError, Appended, Commit, CommitError, IdempotencyKey, TopicSpec};
 use crate::broker::idempotency::{Lookup, Remembered};
 use crate::broker::record::RecordBatch;
@@ -105,7 +105,14 @@ impl Committer {
     }
 
     fn commit_group(&mut self, group: &mut Vec<Request>) -> io::Result<()> {
-        let bound = group.iter().map(frame_bound).sum();
+        let shared = &self.shared;
+        // The copies into segments cannot keep up, or there is no space for them.
+        if !shared.backlog.wait_for_room(|| shared.read_only.load(Ordering::SeqCst)) {
+            group.drain(..).for_each(refuse_full);
+            return Ok(());
+        }
+        let most = shared.config.partitions_max();
+        let bound = group.iter().map(|request| frame_bound(request, most)).sum();
         if let Err(error) = self.writer.reserve(padded(bound)) {
             if error.kind() != io::ErrorKind::StorageFull {
                 return Err(error);
@@ -125,6 +132,7 @@ impl Committer {
             let syncs = &self.shared.counters.syncs;
             syncs.lock().saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
             self.publish();
+            self.replies.drain(..).for_each(Reply::send);
             self.hand_over(len_usize(self.writer.position().at - before.at));
         }
         self.replies.drain(..).for_each(Reply::send);
@@ -199,8 +207,9 @@ impl Committer {
     fn decide_ensure(&mut self, spec: &TopicSpec) -> Result<(), AdminError> {
         let known = self.shared.topics.topic(spec.id).map_or(0, |partitions| partitions.len());
         let from = u32::try_from(known).unwrap_or(u32::MAX);
-        if spec.partitions > PARTITIONS_MAX {
-            return Err(AdminError::TooManyPartitions { max: PARTITIONS_MAX });
+        let max = self.shared.config.partitions_max();
+        if spec.partitions > max {
+            return Err(AdminError::TooManyPartitions { max });
         }
         if from > spec.partitions {
             return Err(AdminError::FewerPartitions { from, to: spec.partitions });
@@ -254,7 +263,7 @@ impl Committer {
         }
     }
 
-    /// Gives the group to the applier; waits while too much is waiting there.
+    /// Gives the group to the applier.
     fn hand_over(&mut self, frame_bytes: usize) {
         self.shared.backlog.push(Group {
             position: self.writer.position(),
@@ -267,12 +276,12 @@ impl Committer {
     }
 }
 
-/// What a request can add to a frame at most, in bytes.
-fn frame_bound(request: &Request) -> usize {
+/// What a request can add to a frame at most, in bytes. More than `partitions_max` are refused, not written.
+fn frame_bound(request: &Request, partitions_max: u32) -> usize {
     match request {
         Request::Commit { commit, bytes, .. } => commit_bound(commit.writes.len(), *bytes),
-        Request::Ensure { spec, .. } => commit_bound(len_usize(u64::from(spec.partitions.min(PARTITIONS_MAX))) * 2, 0),
-        Request::Delete { .. } => commit_bound(1, 0),
+        Request::Ensure { spec, .. } => len_usize(u64::from(spec.partitions.min(partitions_max))) * CREATE_BYTES,
+        Request::Delete { .. } => 2 * ENTRY_BYTES,
     }
 }
 

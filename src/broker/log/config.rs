@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use crate::broker::idempotency::IdempotencyLimits;
 
+/// Partitions of one topic.
+const PARTITIONS_MAX: u32 = 10_000;
+
 /// Bounds and intervals of the embedded engine. The defaults suit a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Size of one write-ahead log file. At least two and at most about six are kept.
+    /// Size of one write-ahead log file. An idle engine keeps two; a busy one about twice what `checkpoint_bytes` takes.
     pub wal_segment_bytes: u64,
     /// A partition's file is sealed when it is this large.
     pub segment_bytes: u64,
@@ -72,6 +75,17 @@ impl EngineConfig {
             open_files_max: 64,
             ..Self::default()
         }
+    }
+
+    /// Log files to keep for reuse.
+    pub(super) fn spares_max(&self) -> usize {
+        super::wire::len_usize(self.checkpoint_bytes / self.wal_segment_bytes.max(1)).saturating_add(1)
+    }
+
+    /// Partitions that can be created at once: their entries are one frame.
+    pub(super) fn partitions_max(&self) -> u32 {
+        let fit = (self.wal_segment_bytes / 2) / super::wire::len64(super::wal::frame::CREATE_BYTES);
+        u32::try_from(fit).unwrap_or(u32::MAX).min(PARTITIONS_MAX)
     }
 
     /// Why these bounds cannot work together, if so.

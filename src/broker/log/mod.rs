@@ -22,6 +22,7 @@ mod manifest;
 mod partition;
 mod queue;
 mod recovery;
+mod replay;
 mod segment;
 mod topics;
 mod wal;
@@ -53,9 +54,6 @@ use super::idempotency::Idempotency;
 use super::record::RecordBatch;
 use crate::clock::{Clock, Timestamp};
 use crate::names::Offset;
-
-/// Partitions of one topic.
-pub const PARTITIONS_MAX: u32 = 10_000;
 
 /// What the threads of one store share.
 pub(super) struct Shared {

@@ -8,24 +8,24 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::apply::{Applier, Change, Group};
+use super::apply::Applier;
 use super::checkpoint::{Checkpointer, Slot};
 use super::commit::Committer;
 use super::config::EngineConfig;
 use super::manifest::{self, Manifest, ManifestError};
 use super::partition::Partition;
 use super::queue::Queue;
+use super::replay::Replay;
 use super::segment::files::Files;
 use super::segment::{self, Segment, SegmentKey};
-use super::wal::frame::{Entry, Frame, FrameBuilder, KeyEntry, Seal};
+use super::wal::frame::{FrameBuilder, Seal};
 use super::wal::pool::Pool;
 use super::wal::scan::{Damage, End};
 use super::wal::writer::Writer;
@@ -33,9 +33,7 @@ use super::wal::{self, BLOCK_BYTES, Position, scan};
 use super::wire::len64;
 use super::{Counters, Log, Shared, apply, spawn, topics, watch};
 use crate::broker::disk::{Disk, Open};
-use crate::broker::engine::{Appended, IdempotencyKey};
-use crate::broker::idempotency::{Idempotency, Lookup, Remembered};
-use crate::broker::record::RecordBatch;
+use crate::broker::idempotency::Idempotency;
 use crate::clock::Clock;
 use crate::names::{Offset, TopicPartition};
 
@@ -44,9 +42,6 @@ const QUARANTINE_DIR: &str = "quarantine";
 
 /// The log's segments are numbered from 1; a store that has this in its manifest was never served.
 const NO_SEGMENT: u64 = 0;
-
-/// Replayed groups are applied when they reach this many bytes.
-const ROUND_BYTES: usize = 8 << 20;
 
 /// What opening a store found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -192,8 +187,6 @@ struct Recovery {
     sequences: Vec<u64>,
     start: Position,
     next_partition: u32,
-    waiting: Vec<Group>,
-    waiting_bytes: usize,
 }
 
 impl Recovery {
@@ -213,7 +206,7 @@ impl Recovery {
             queue: Queue::new(config.queue_bytes_max),
             backlog: apply::Backlog::new(config.backlog_bytes_max),
             checkpoints: Slot::default(),
-            pool: Arc::new(Pool::new(Arc::clone(&disk), store, segment_bytes, newest + 1, Vec::new())),
+            pool: Arc::new(Pool::new(Arc::clone(&disk), store, segment_bytes, config.spares_max(), newest + 1)),
             notifier: Arc::new(watch::Notifier::default()),
             files: Files::new(Arc::clone(&disk), config.open_files_max),
             keys: Mutex::new(keys),
@@ -245,8 +238,6 @@ impl Recovery {
             sequences,
             start: manifest.position,
             next_partition: manifest.next_partition,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
         }
     }
 
@@ -307,10 +298,9 @@ impl Recovery {
     fn replay(&mut self, report: &mut RecoveryReport) -> Result<Position, OpenError> {
         let (disk, store) = (Arc::clone(&self.shared.disk), self.shared.store);
         let (sequences, start) = (self.sequences.clone(), self.start);
-        let end = scan::scan(&*disk, store, &sequences, start, |frame, position| {
-            self.replay_frame(&frame, position, report)
-        })?;
-        self.apply()?;
+        let mut replay = Replay::new(Arc::clone(&self.shared), &mut self.applier, self.next_partition);
+        let end = scan::scan(&*disk, store, &sequences, start, |frame, position| replay.frame(&frame, position))?;
+        self.next_partition = replay.finish(report)?;
         match end {
             End::Whole(position) => Ok(position),
             End::Torn(position) => {
@@ -319,105 +309,6 @@ impl Recovery {
             }
             End::Damaged(damage) => Err(self.quarantine(&damage)?),
         }
-    }
-
-    fn apply(&mut self) -> io::Result<()> {
-        self.waiting_bytes = 0;
-        self.applier.apply(std::mem::take(&mut self.waiting))
-    }
-
-    fn replay_frame(
-        &mut self,
-        frame: &Frame<'_>,
-        position: Position,
-        report: &mut RecoveryReport,
-    ) -> Result<(), OpenError> {
-        let accepted = frame.header.time;
-        let mut appends = Vec::new();
-        let mut appended: Vec<Appended> = Vec::new();
-        let mut changes = Vec::new();
-        for entry in frame.entries() {
-            let unsupported =
-                |problem: &str| OpenError::Unsupported { lsn: frame.header.lsn, problem: problem.to_owned() };
-            match entry {
-                Entry::Append { partition, base, batch } => {
-                    let partition = self.partition(partition).ok_or_else(|| unsupported("an unknown partition"))?;
-                    // A copy: the batch must not keep the whole segment in memory.
-                    let batch = RecordBatch::stored(Bytes::copy_from_slice(batch))
-                        .map_err(|problem| unsupported(&problem.to_string()))?;
-                    if batch.base_offset() != base || partition.end() != base {
-                        return Err(unsupported("a batch that does not follow the one before it"));
-                    }
-                    report.records_replayed += u64::from(batch.count());
-                    self.waiting_bytes += batch.len();
-                    let (to, count) = (partition.at, batch.count());
-                    appended.push(Appended { to, first: base, count, timestamp: accepted });
-                    partition.push(batch.clone());
-                    partition.next.store(batch.next_offset().0, Ordering::Relaxed);
-                    partition.publish(batch.next_offset());
-                    appends.push((partition, batch));
-                }
-                Entry::CreatePartition { partition, at } => {
-                    let known = self.shared.topics.topic(at.topic).map_or(0, |partitions| partitions.len());
-                    if len64(known) != u64::from(at.partition) || partition != self.next_partition {
-                        return Err(unsupported("a partition out of order"));
-                    }
-                    self.next_partition = partition + 1;
-                    let change = Change::Created(vec![Arc::new(Partition::new(partition, at, Offset(0), Vec::new()))]);
-                    change.publish(&self.shared.topics, &self.shared.notifier);
-                    // Before any append of the same frame looks it up.
-                    self.apply_with(change, position, accepted, &mut appends)?;
-                }
-                Entry::DeleteTopic { topic } => {
-                    let partitions = self.shared.topics.topic(topic).ok_or_else(|| unsupported("an unknown topic"))?;
-                    let change = Change::Deleted(topic, partitions);
-                    change.publish(&self.shared.topics, &self.shared.notifier);
-                    changes.push(change);
-                }
-                Entry::IdempotencyKey(entry) => self.learn(&entry, &appended, frame)?,
-                Entry::Unsupported { kind } => return Err(unsupported(&format!("an entry of kind {kind}"))),
-            }
-        }
-        let next_partition = self.next_partition;
-        self.waiting.push(Group { position, next_partition, accepted, appends, changes, frame_bytes: 0 });
-        report.groups_replayed += 1;
-        if self.waiting_bytes >= ROUND_BYTES {
-            self.apply()?;
-        }
-        Ok(())
-    }
-
-    fn partition(&self, id: u32) -> Option<Arc<Partition>> {
-        self.applier.partition(id).map(Arc::clone)
-    }
-
-    /// Applies what waits, then a change that later entries build on.
-    fn apply_with(
-        &mut self,
-        change: Change,
-        position: Position,
-        accepted: crate::clock::Timestamp,
-        appends: &mut Vec<(Arc<Partition>, RecordBatch)>,
-    ) -> io::Result<()> {
-        let next_partition = self.next_partition;
-        let appends = std::mem::take(appends);
-        self.waiting.push(Group { position, next_partition, accepted, appends, changes: vec![change], frame_bytes: 0 });
-        self.apply()
-    }
-
-    fn learn(&self, entry: &KeyEntry, appended: &[Appended], frame: &Frame<'_>) -> Result<(), OpenError> {
-        let (lsn, at) = (frame.header.lsn, frame.header.time);
-        let first = usize::try_from(entry.appends).ok().and_then(|count| appended.len().checked_sub(count));
-        let first =
-            first.ok_or_else(|| OpenError::Unsupported { lsn, problem: "a key without its appends".to_owned() })?;
-        let seen = Remembered { tenant: entry.tenant, digest: entry.digest, at, appended: appended[first..].into() };
-        let mut keys = self.shared.keys.lock();
-        // A key of the manifest may be of this very frame.
-        let known = keys.lookup(&IdempotencyKey { key: entry.key, digest: entry.digest }, at);
-        if known == Lookup::New {
-            keys.insert(entry.key, seen);
-        }
-        Ok(())
     }
 
     /// Saves the unreadable bytes, and says what is missing.

@@ -33,6 +33,8 @@ use crate::names::{Offset, TopicId, TopicPartition};
 pub(in crate::broker::log) const HEADER_BYTES: usize = 64;
 /// Bytes of an entry before its body.
 pub(in crate::broker::log) const ENTRY_BYTES: usize = 24;
+/// Bytes that the creation of one partition takes in a frame.
+pub(in crate::broker::log) const CREATE_BYTES: usize = ENTRY_BYTES + 20;
 /// Bytes of the body of an idempotency key.
 const KEY_BYTES: usize = 16 + 16 + 16 + 4;
 

@@ -9,9 +9,6 @@ use uuid::Uuid;
 use super::segment;
 use crate::broker::disk::{Disk, File};
 
-/// Segments beyond the ones in use that are kept for the next turns; the rest is removed.
-const SPARES_MAX: usize = 2;
-
 /// A segment to write to.
 pub(in crate::broker::log) struct Prepared {
     pub(in crate::broker::log) sequence: u64,
@@ -23,6 +20,9 @@ pub(in crate::broker::log) struct Pool {
     disk: Arc<dyn Disk>,
     store: Uuid,
     segment_bytes: u64,
+    /// Files kept for the next turns; the rest is removed. Enough for the log between two checkpoints, or every turn
+    /// would zero new files and remove old ones.
+    spares_max: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -41,18 +41,18 @@ impl Pool {
         disk: Arc<dyn Disk>,
         store: Uuid,
         segment_bytes: u64,
+        spares_max: usize,
         next: u64,
-        spares: Vec<u64>,
     ) -> Self {
-        let state = Mutex::new(State { next, ready: None, spares, stopped: false });
-        Self { disk, store, segment_bytes, state, changed: Condvar::new() }
+        let state = Mutex::new(State { next, ready: None, spares: Vec::new(), stopped: false });
+        Self { disk, store, segment_bytes, spares_max, state, changed: Condvar::new() }
     }
 
     /// The loop of the thread that prepares.
     pub(in crate::broker::log) fn run(&self) {
         let mut state = self.state.lock();
         while !state.stopped {
-            if state.ready.is_some() && state.spares.len() <= SPARES_MAX {
+            if state.ready.is_some() && state.spares.len() <= self.spares_max {
                 self.changed.wait(&mut state);
                 continue;
             }

@@ -1,0 +1,164 @@
+//! Replaying frames of the log: the same changes that the commit thread made, taken from what it wrote.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::Shared;
+use super::apply::{Applier, Change, Group};
+use super::partition::Partition;
+use super::recovery::{OpenError, RecoveryReport};
+use super::wal::Position;
+use super::wal::frame::{Entry, Frame, KeyEntry};
+use super::wire::len64;
+use crate::broker::engine::{Appended, IdempotencyKey};
+use crate::broker::idempotency::{Lookup, Remembered};
+use crate::broker::record::RecordBatch;
+use crate::clock::Timestamp;
+use crate::names::{Offset, TopicId, TopicPartition};
+
+/// Replayed groups are applied when they reach this many bytes.
+const ROUND_BYTES: usize = 8 << 20;
+
+/// See the module's text.
+pub(super) struct Replay<'a> {
+    shared: Arc<Shared>,
+    applier: &'a mut Applier,
+    next_partition: u32,
+    groups: Vec<Group>,
+    bytes: usize,
+    /// Of the frame at hand: the partitions it has created, and where its batches went.
+    created: Vec<Arc<Partition>>,
+    appended: Vec<Appended>,
+    frames: u64,
+    records: u64,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(shared: Arc<Shared>, applier: &'a mut Applier, next_partition: u32) -> Self {
+        Self {
+            shared,
+            applier,
+            next_partition,
+            groups: Vec::new(),
+            bytes: 0,
+            created: Vec::new(),
+            appended: Vec::new(),
+            frames: 0,
+            records: 0,
+        }
+    }
+
+    /// Replays one frame; the log goes on at `position` after it.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, position: Position) -> Result<(), OpenError> {
+        let mut group = Group {
+            position,
+            next_partition: self.next_partition,
+            accepted: frame.header.time,
+            appends: Vec::new(),
+            changes: Vec::new(),
+            frame_bytes: 0,
+        };
+        self.appended.clear();
+        for entry in frame.entries() {
+            self.entry(entry, &mut group)
+                .map_err(|problem| OpenError::Unsupported { lsn: frame.header.lsn, problem })?;
+        }
+        self.settle_created(&mut group);
+        group.next_partition = self.next_partition;
+        let changes = !group.changes.is_empty();
+        self.groups.push(group);
+        self.frames += 1;
+        // Later frames look up what this one created.
+        if changes || self.bytes >= ROUND_BYTES {
+            self.apply()?;
+        }
+        Ok(())
+    }
+
+    /// Applies the rest, and tells what was replayed. The number of the next partition.
+    pub(super) fn finish(mut self, report: &mut RecoveryReport) -> io::Result<u32> {
+        self.apply()?;
+        report.groups_replayed = self.frames;
+        report.records_replayed = self.records;
+        Ok(self.next_partition)
+    }
+
+    fn apply(&mut self) -> io::Result<()> {
+        self.bytes = 0;
+        self.applier.apply(std::mem::take(&mut self.groups))
+    }
+
+    /// Changes of partitions are frames of their own, so a group's changes and appends do not depend on each other.
+    fn entry(&mut self, entry: Entry<'_>, group: &mut Group) -> Result<(), String> {
+        match entry {
+            Entry::Append { partition, base, batch } => self.append(partition, base, batch, group),
+            Entry::CreatePartition { partition, at } => self.create(partition, at),
+            Entry::DeleteTopic { topic } => self.delete(topic, group),
+            Entry::IdempotencyKey(entry) => self.learn(&entry, group.accepted),
+            Entry::Unsupported { kind } => Err(format!("an entry of kind {kind}")),
+        }
+    }
+
+    fn append(&mut self, partition: u32, base: Offset, batch: &[u8], group: &mut Group) -> Result<(), String> {
+        let partition = self.applier.partition(partition).map(Arc::clone).ok_or("an unknown partition")?;
+        // A copy: the batch must not keep the whole segment in memory.
+        let batch = RecordBatch::stored(Bytes::copy_from_slice(batch)).map_err(|problem| problem.to_string())?;
+        if batch.base_offset() != base || partition.end() != base {
+            return Err("a batch that does not follow the one before it".to_owned());
+        }
+        self.records += u64::from(batch.count());
+        self.bytes += batch.len();
+        let (to, count, timestamp) = (partition.at, batch.count(), group.accepted);
+        self.appended.push(Appended { to, first: base, count, timestamp });
+        partition.push(batch.clone());
+        partition.next.store(batch.next_offset().0, Ordering::Relaxed);
+        partition.publish(batch.next_offset());
+        group.appends.push((partition, batch));
+        Ok(())
+    }
+
+    fn create(&mut self, partition: u32, at: TopicPartition) -> Result<(), String> {
+        let known = self.shared.topics.topic(at.topic).map_or(0, |partitions| partitions.len());
+        let follows = len64(known + self.created.len()) == u64::from(at.partition);
+        let same_topic = self.created.first().is_none_or(|first| first.at.topic == at.topic);
+        if !follows || !same_topic || partition != self.next_partition {
+            return Err("a partition out of order".to_owned());
+        }
+        self.next_partition = partition + 1;
+        self.created.push(Arc::new(Partition::new(partition, at, Offset(0), Vec::new())));
+        Ok(())
+    }
+
+    fn settle_created(&mut self, group: &mut Group) {
+        if !self.created.is_empty() {
+            let created = std::mem::take(&mut self.created);
+            self.change(Change::Created(created), group);
+        }
+    }
+
+    fn delete(&mut self, topic: TopicId, group: &mut Group) -> Result<(), String> {
+        let partitions = self.shared.topics.topic(topic).ok_or("an unknown topic")?;
+        self.change(Change::Deleted(topic, partitions), group);
+        Ok(())
+    }
+
+    fn change(&self, change: Change, group: &mut Group) {
+        change.publish(&self.shared.topics, &self.shared.notifier);
+        group.changes.push(change);
+    }
+
+    fn learn(&self, entry: &KeyEntry, at: Timestamp) -> Result<(), String> {
+        let first = usize::try_from(entry.appends).ok().and_then(|count| self.appended.len().checked_sub(count));
+        let appended = self.appended[first.ok_or("a key without its appends")?..].into();
+        let (tenant, digest) = (entry.tenant, entry.digest);
+        let mut keys = self.shared.keys.lock();
+        // A key of the manifest may be of this very frame.
+        if keys.lookup(&IdempotencyKey { key: entry.key, digest }, at) == Lookup::New {
+            keys.insert(entry.key, Remembered { tenant, digest, at, appended });
+        }
+        Ok(())
+    }
+}
