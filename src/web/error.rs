@@ -214,3 +214,24 @@ impl From<BadCursor> for Problem {
         Self::new(Code::InvalidCursor, "The cursor cannot be understood; use the `next` of the page before.")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttled_attempt_says_when_to_come_back() {
+        let problem = Problem::from(SignInError::Throttled { retry_after: Duration::from_millis(1200) });
+        assert_eq!(problem.code, Code::QuotaExceeded);
+        assert_eq!(problem.headers, [(header::RETRY_AFTER, HeaderValue::from_static("2"))]);
+    }
+
+    #[test]
+    fn what_failed_below_is_not_told() {
+        let secret = "password authentication failed for user weir";
+        let problem = Problem::from(CatalogError::Damaged(secret.to_owned()));
+        assert_eq!(problem.code, Code::Internal);
+        assert!(!problem.to_json().to_string().contains("password"));
+        assert_eq!(Problem::from(CatalogError::Unavailable(None)).code, Code::Unavailable);
+    }
+}

@@ -490,6 +490,16 @@ mod tests {
         assert!(!nests_too_deep(&format!("\"{}\"", "[\\\"{".repeat(1000))));
     }
 
+    #[tokio::test]
+    async fn a_body_that_does_not_end_is_given_up() {
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let refused = read_body(endless, 100, Duration::from_millis(5)).await.unwrap_err();
+        assert_eq!(refused.code, Code::RequestTimeout);
+        let broken = futures_util::stream::iter([Ok(Bytes::from("{")), Err(std::io::Error::other("reset"))]);
+        let refused = read_body(Body::from_stream(broken), 100, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(refused.code, Code::MalformedJson);
+    }
+
     #[test]
     fn entity_tags_are_read_as_curl_users_write_them() {
         let read = |text: &'static str| {

@@ -10,6 +10,16 @@ mod harness;
 mod browser;
 mod demo;
 
+mod access;
+mod api_access;
+mod api_apps;
+mod api_audit;
+mod api_docs;
+mod api_failures;
+mod api_http;
+mod api_teams;
+mod api_tokens;
+mod api_topics;
 mod docker;
 mod health;
 mod process;

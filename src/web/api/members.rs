@@ -342,6 +342,10 @@ async fn accept_invitation(
     Caller(actor): Caller,
     Json(body): Json<AcceptBody>,
 ) -> ApiResult<Json<Accepted>> {
+    // Whoever may ask to join by this credential may also accept; the catalog checks for whom the invitation is.
+    if let Some(invitation) = state.catalog.invitation(&body.secret).await? {
+        state.catalog.authorize::<JoinTeam>(&actor, &invitation.team)?;
+    }
     let team = state.catalog.accept_invitation(&actor, &body.secret).await?;
     Ok(Json(Accepted { team }))
 }

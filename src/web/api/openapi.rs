@@ -210,10 +210,10 @@ fn common_codes(method: &str, path: &str, operation: &Map<String, Value>) -> Vec
 fn curl(method: &str, path: &str, operation: &Map<String, Value>, schemas: &Value) -> String {
     let mut url = path.to_owned();
     for parameter in operation.get("parameters").and_then(Value::as_array).into_iter().flatten() {
-        if let (Some("path"), Some(name), Some(example)) =
-            (parameter["in"].as_str(), parameter["name"].as_str(), parameter["example"].as_str())
-        {
-            url = url.replace(&format!("{{{name}}}"), example);
+        let example = &parameter["example"];
+        let example = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
+        if let (Some("path"), Some(name)) = (parameter["in"].as_str(), parameter["name"].as_str()) {
+            url = url.replace(&format!("{{{name}}}"), &example);
         }
     }
     let verb = if method == "get" { String::new() } else { format!(" -X {}", method.to_uppercase()) };
@@ -222,7 +222,7 @@ fn curl(method: &str, path: &str, operation: &Map<String, Value>, schemas: &Valu
         command.push_str(" -H \"Authorization: Bearer $T\"");
     }
     let content = operation.get("requestBody").and_then(|body| body["content"].as_object());
-    let media = content.and_then(|content| content.iter().next());
+    let media = content.and_then(|content| content.get_key_value("application/json").or_else(|| content.iter().next()));
     if let Some((kind, example)) = media.and_then(|(kind, media)| Some((kind, example_of(media, schemas)?))) {
         let text = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
         let quoted = text.replace('\'', "'\\''");

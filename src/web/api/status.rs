@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::records::{BODY_BYTES_MAX, RECORD_BYTES_MAX, RECORDS_MAX};
 use super::wire::Moment;
 use crate::catalog::model::TopicSpec;
 use crate::catalog::page::PageRequest;
@@ -19,7 +20,8 @@ pub(super) fn router() -> OpenApiRouter<WebState> {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"version": "0.1.0", "time": "2026-11-22T09:00:00.000Z",
     "engine": {"name": "embedded", "durable": true, "conditional_append": true},
-    "limits": {"control_body_bytes": 262144, "json_depth": 32, "page_items": 1000, "partitions_per_topic": 1024}}))]
+    "limits": {"record_bytes": 1048576, "records_body_bytes": 8388608, "records_per_request": 10000,
+        "control_body_bytes": 262144, "json_depth": 32, "page_items": 1000, "partitions_per_topic": 1024}}))]
 struct Status {
     version: &'static str,
     time: Moment,
@@ -38,6 +40,9 @@ struct EngineView {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Limits {
+    record_bytes: usize,
+    records_body_bytes: usize,
+    records_per_request: usize,
     control_body_bytes: usize,
     json_depth: usize,
     page_items: usize,
@@ -58,6 +63,9 @@ async fn status(State(state): State<WebState>) -> Json<Status> {
             conditional_append: engine.conditional_append,
         },
         limits: Limits {
+            record_bytes: RECORD_BYTES_MAX,
+            records_body_bytes: BODY_BYTES_MAX,
+            records_per_request: RECORDS_MAX,
             control_body_bytes: CONTROL_BODY_BYTES_MAX,
             json_depth: JSON_DEPTH_MAX,
             page_items: PageRequest::LIMIT_MAX,

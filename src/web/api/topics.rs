@@ -59,7 +59,7 @@ struct TopicBody {
 }
 
 /// How long records are kept.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RetentionBody {
     /// `7d`, `36h`, … or `forever`.
@@ -68,12 +68,6 @@ struct RetentionBody {
     /// `null`: no bound.
     #[serde(default)]
     bytes_per_partition: Option<i64>,
-}
-
-impl Default for RetentionBody {
-    fn default() -> Self {
-        Self { time: RetentionTime::default(), bytes_per_partition: None }
-    }
 }
 
 fn delete() -> Cleanup {

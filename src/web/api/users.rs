@@ -91,10 +91,18 @@ async fn list_users(
 #[schema(example = json!({"email": "ada@example.com", "name": "Ada", "admin": false}))]
 struct UserBody {
     email: Email,
+    /// What stands before the `@` if nothing is said.
     #[serde(default)]
-    name: String,
+    name: Option<String>,
     #[serde(default)]
     admin: bool,
+}
+
+impl UserBody {
+    fn name(&self) -> &str {
+        let local = self.email.as_str().split('@').next().unwrap_or_default();
+        self.name.as_deref().unwrap_or(local)
+    }
 }
 
 /// Makes an account. Its first password is made up and shown once.
@@ -107,7 +115,7 @@ async fn create_user(
     Json(body): Json<UserBody>,
 ) -> ApiResult<Response> {
     let grant = state.catalog.authorize::<Administer>(&actor, &())?;
-    let (user, secret) = state.catalog.create_user(&grant, &body.email, &body.name, body.admin, None).await?;
+    let (user, secret) = state.catalog.create_user(&grant, &body.email, body.name(), body.admin, None).await?;
     let mut view = UserView::from(user);
     view.password = secret.map(|secret| secret.expose().to_owned());
     let secret_of = SecretOf::answer(view.id.to_string());

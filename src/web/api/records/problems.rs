@@ -163,3 +163,21 @@ fn commit(error: &CommitError) -> Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::engine::Tenant;
+    use crate::gateway::streams::Streams;
+
+    #[test]
+    fn one_stream_too_many_is_told_the_limit() {
+        let streams = Streams::new(8, 1);
+        let tenant = Tenant(uuid::Uuid::nil());
+        let _open = streams.permit(tenant).expect("the first one is within the limit");
+        let full = streams.permit(tenant).expect_err("the second one is not");
+        let problem = Problem::from(SubscribeError::TooManyStreams(full));
+        assert_eq!(problem.code, Code::TooManyStreams);
+        assert_eq!(problem.members["limit"], 1);
+    }
+}
