@@ -20,6 +20,7 @@ mod api_http;
 mod api_teams;
 mod api_tokens;
 mod api_topics;
+mod demo;
 mod docker;
 mod health;
 mod process;
