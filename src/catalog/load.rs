@@ -1,6 +1,6 @@
 //! From rows to [`Entity`]s: everything at once when a process starts, afterwards what a revision touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::de::DeserializeOwned;
 use serde::de::IntoDeserializer as _;
@@ -61,9 +61,8 @@ pub(super) async fn since(conn: &mut PgConnection, seen: i64, now: OffsetDateTim
     for touched in touched {
         let kind = EntityKind::from_word(&touched.kind)?;
         let rows = entities(conn, kind, Some(&touched.ids), now).await?;
-        let mut gone = touched.ids;
-        gone.retain(|id| rows.iter().all(|row| row.key().1 != *id));
-        delta.gone.extend(gone.into_iter().map(|id| (kind, id)));
+        let found: HashSet<Uuid> = rows.iter().map(|row| row.key().1).collect();
+        delta.gone.extend(touched.ids.into_iter().filter(|id| !found.contains(id)).map(|id| (kind, id)));
         delta.rows.extend(rows);
     }
     Ok(delta)

@@ -25,11 +25,13 @@ const USER_AGENT_SHOWN: usize = 300;
 impl Catalog {
     /// Checks the password and opens a session. Attempts are throttled per network address and per account.
     pub async fn sign_in(&self, email: &str, password: String, from: &Origin) -> Result<SignedIn, SignInError> {
+        let email = email.parse::<Email>().ok();
+        // In its one form, so that another way of writing it is not another account to the throttle.
+        let account = email.as_ref().map_or("", Email::as_str);
         self.inner
             .throttle
-            .attempt(from.address, email)
+            .attempt(from.address, account)
             .map_err(|retry_after| SignInError::Throttled { retry_after })?;
-        let email = email.parse::<Email>().ok();
         let account = sqlx::query!(
             r#"SELECT id AS "id: UserId", password_hash, disabled FROM users WHERE email = $1"#,
             email.as_ref().map(Email::as_str)

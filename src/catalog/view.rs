@@ -5,7 +5,7 @@
 //! copies pointers, not rows; tables that a change does not touch are shared between snapshots.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -84,8 +84,8 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Row> Table<T> {
-    fn remove(&mut self, id: Uuid) {
-        self.0.retain(|row| row.id() != id);
+    fn remove(&mut self, ids: &HashSet<Uuid>) {
+        self.0.retain(|row| !ids.contains(&row.id()));
     }
 
     /// Replaces and adds rows; sorted once at the end by [`Self::sort`].
@@ -291,8 +291,12 @@ impl View {
         let mut next = if delta.whole { Self::default() } else { self.clone() };
         let mut touched: Vec<EntityKind> = delta.gone.iter().map(|(kind, _)| *kind).collect();
         if !delta.whole {
+            let mut outdated: HashMap<EntityKind, HashSet<Uuid>> = HashMap::new();
             for (kind, id) in delta.gone.iter().copied().chain(delta.rows.iter().map(Entity::key)) {
-                next.remove(kind, id);
+                outdated.entry(kind).or_default().insert(id);
+            }
+            for (kind, ids) in &outdated {
+                next.remove(*kind, ids);
             }
         }
         for row in delta.rows {
@@ -306,15 +310,15 @@ impl View {
         next
     }
 
-    fn remove(&mut self, kind: EntityKind, id: Uuid) {
+    fn remove(&mut self, kind: EntityKind, ids: &HashSet<Uuid>) {
         match kind {
-            EntityKind::User => Arc::make_mut(&mut self.users).remove(id),
-            EntityKind::Team => Arc::make_mut(&mut self.teams).remove(id),
-            EntityKind::Member => Arc::make_mut(&mut self.members).remove(id),
-            EntityKind::App => Arc::make_mut(&mut self.apps).remove(id),
-            EntityKind::Topic => Arc::make_mut(&mut self.topics).remove(id),
-            EntityKind::Grant => Arc::make_mut(&mut self.grants).remove(id),
-            EntityKind::Token => Arc::make_mut(&mut self.tokens).remove(id),
+            EntityKind::User => Arc::make_mut(&mut self.users).remove(ids),
+            EntityKind::Team => Arc::make_mut(&mut self.teams).remove(ids),
+            EntityKind::Member => Arc::make_mut(&mut self.members).remove(ids),
+            EntityKind::App => Arc::make_mut(&mut self.apps).remove(ids),
+            EntityKind::Topic => Arc::make_mut(&mut self.topics).remove(ids),
+            EntityKind::Grant => Arc::make_mut(&mut self.grants).remove(ids),
+            EntityKind::Token => Arc::make_mut(&mut self.tokens).remove(ids),
         }
     }
 

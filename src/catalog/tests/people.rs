@@ -59,6 +59,8 @@ async fn guessing_passwords_is_throttled_even_for_the_right_one() {
     for _ in 0..10 {
         assert!(matches!(attempt("wrong").await, Err(SignInError::Wrong)));
     }
+    let disguised = world.catalog.sign_in(" ADA@Example.com ", PASSWORD.to_owned(), &from).await;
+    assert!(matches!(disguised, Err(SignInError::Throttled { .. })), "the same account in another guise");
     match attempt(PASSWORD).await {
         Err(SignInError::Throttled { retry_after }) => assert!(retry_after > Duration::ZERO),
         other => panic!("{other:?}"),
