@@ -15,23 +15,22 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 
-use super::fragments::{answer, ended, refused, unnamed};
-use super::topic::event::{Event, LIST_VALUE_BYTES_MAX};
-use super::topic::reading;
-use super::topic::snippets::Target;
+use super::records::event::{Event, LIST_VALUE_BYTES_MAX};
+use super::records::fragments::{answer, ended, refused, unnamed};
+use super::records::reading;
+use super::records::snippets::Target;
 use crate::broker::record::{Record, ValueKind};
+use crate::catalog::View;
 use crate::catalog::access::{
     AppTarget, Consume, ManageAppTokens, ManageTopic, Produce, PutApp, PutTeam, PutTopic, TopicTarget,
 };
 use crate::catalog::model::{AppSpec, Scope, Secret, TeamSpec, TokenSpec, Topic, TopicSpec};
-use crate::catalog::page::PageRequest;
 use crate::catalog::put::Precondition;
-use crate::catalog::{AppQuery, View};
 use crate::gateway::{self, EndReason, Position, ProduceOptions, Records, SubscribeRequest, Subscription};
 use crate::names::{AppName, TeamName, TopicName};
 use crate::web::extract::Query;
 use crate::web::form::Draft;
-use crate::web::page::{Frame, PageError, PageResult, redirect, render, render_as, render_secret};
+use crate::web::page::{Frame, PageResult, redirect, render, render_as, render_secret};
 use crate::web::problem::{Code, FieldError, Problem};
 use crate::web::state::WebState;
 use crate::web::visit::Visit;
@@ -85,7 +84,7 @@ struct StartPage {
 /// `GET /start`
 async fn page(State(state): State<WebState>, visit: Visit) -> PageResult {
     let sandbox = existing(&state, &visit).map(|topic| sandbox(&topic, None, &visit.frame));
-    let form = Draft::new().with("app", suggested_app(&state, &visit)?).focused("app");
+    let form = Draft::new().with("app", suggested_app(&state, &visit)).focused("app");
     render(&StartPage { form, sandbox, new_team: new_team(&state, &visit), frame: visit.frame })
 }
 
@@ -143,16 +142,13 @@ fn free<N: std::str::FromStr>(base: impl Fn(&str) -> String, taken: impl Fn(&N) 
     (1..=NAMES_TRIED).find_map(|n| base(&suffix(n)).parse().ok().filter(|name| !taken(name)))
 }
 
-fn suggested_app(state: &WebState, visit: &Visit) -> Result<String, PageError> {
-    let own = AppQuery { mine: true, ..AppQuery::default() };
-    let apps = state.catalog.apps(&visit.reading(state)?, &own, &PageRequest::first(1)).items;
-    if let Some(app) = apps.first() {
-        return Ok(app.name.to_string());
-    }
+/// An application of one's own to try things with: the production ones are left alone.
+fn suggested_app(state: &WebState, visit: &Visit) -> String {
     let view = state.catalog.view();
     let slug = slug(visit.user.email.as_str());
-    let name = free(|suffix| format!("{slug}-app{suffix}"), |name: &AppName| view.app(name).is_some());
-    Ok(name.map(|name| name.to_string()).unwrap_or_default())
+    let others = |name: &AppName| view.app(name).is_some_and(|app| view.role(visit.user.id, app.team_id).is_none());
+    let name = free(|suffix| format!("{slug}-app{suffix}"), others);
+    name.map(|name| name.to_string()).unwrap_or_default()
 }
 
 /// The team that has to be made, if the person is in none.

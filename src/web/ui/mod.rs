@@ -12,13 +12,12 @@ mod app_tokens;
 mod apps;
 mod audit;
 mod first_event;
-mod fragments;
 mod home;
 mod invitations;
-mod markdown;
 mod own_tokens;
 mod preferences;
 mod problems;
+mod records;
 pub mod reference;
 mod setup;
 mod sign_in;
@@ -26,7 +25,6 @@ mod tail;
 mod team;
 mod teams;
 mod topic;
-mod topics;
 mod users;
 
 /// Every page.
@@ -49,7 +47,6 @@ pub fn router() -> Router<WebState> {
         .merge(team::router())
         .merge(teams::router())
         .merge(topic::router())
-        .merge(topics::router())
         .merge(users::router())
         .layer(middleware::from_fn(forget_flash))
 }

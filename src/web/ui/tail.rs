@@ -20,9 +20,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::fragments::{self, answer, ended, named, refused, unnamed};
-use super::topic::event::{Event, LIST_VALUE_BYTES_MAX};
-use super::topic::{reading, units};
+use super::records::event::{Event, LIST_VALUE_BYTES_MAX};
+use super::records::fragments::{self, answer, ended, named, refused, unnamed};
+use super::records::{reading, units};
 use crate::catalog::access::{Consume, Grant};
 use crate::gateway::{
     self, EndReason, Gap, OnGap, Page, Position, ReadRequest, Records, SubscribeError, SubscribeRequest, Subscription,

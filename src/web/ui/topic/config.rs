@@ -6,14 +6,14 @@ use serde_json::json;
 
 use super::draft::word;
 use super::head::{Head, Tab};
-use super::reading::TOKEN_VARIABLE;
-use super::snippets::shell_quoted;
-use super::{json as layout, units};
 use crate::catalog::model::{Cleanup, Topic, TopicSpec, Visibility};
 use crate::names::TopicName;
 use crate::web::extract::Path;
 use crate::web::page::{Frame, PageResult, render};
 use crate::web::state::WebState;
+use crate::web::ui::records::reading::TOKEN_VARIABLE;
+use crate::web::ui::records::snippets::shell_quoted;
+use crate::web::ui::records::{json as layout, units};
 use crate::web::visit::Visit;
 
 /// One line.

@@ -1,8 +1,8 @@
 //! What a list of events covers, said so that "nothing found" is never a lie: which offsets of which partition were looked
 //! at, why it stopped there, and how to go on.
 
-use super::units;
 use crate::broker::engine::Bounds;
+use crate::web::ui::records::units;
 
 /// One partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::head::{Head, Tab};
-use super::{figures, quality, units};
+use super::{figures, quality};
 use crate::catalog::access::ManageTopic;
 use crate::catalog::model::{AccessGrant, Topic};
 use crate::catalog::put::Precondition;
@@ -14,6 +14,7 @@ use crate::web::extract::Path;
 use crate::web::form::Draft;
 use crate::web::page::{Flash, Frame, PageError, PageResult, redirect, render_as};
 use crate::web::state::WebState;
+use crate::web::ui::records::units;
 use crate::web::visit::Visit;
 
 /// An application that will notice.
@@ -53,6 +54,7 @@ fn question(state: &WebState, visit: Visit, name: &TopicName, form: Draft, statu
     let live = |grant: &&AccessGrant| grant.expires_at.is_none_or(|end| end > now);
     let records = match figures.events() {
         0 => "It holds no events.".to_owned(),
+        1 => format!("It holds one event, {}.", units::bytes(figures.stored_bytes)),
         events => format!("It holds {} events, {}.", units::count(events), units::bytes(figures.stored_bytes)),
     };
     let page = DeletePage {

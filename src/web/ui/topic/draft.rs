@@ -4,7 +4,7 @@ use crate::catalog::model::{Topic, TopicSpec};
 use crate::names::{AppName, TopicName};
 use crate::web::form::Draft;
 
-use super::units::{self, SIZE_UNITS, TIME_UNITS, Unit};
+use crate::web::ui::records::units::{self, SIZE_UNITS, TIME_UNITS, Unit};
 
 /// The form of a topic that does not exist yet.
 #[must_use]

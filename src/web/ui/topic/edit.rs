@@ -8,7 +8,8 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{config, draft, units};
+use super::markdown;
+use super::{config, draft};
 use crate::catalog::access::{ManageTopic, PutTopic, TopicTarget};
 use crate::catalog::model::{Topic, TopicSpec};
 use crate::catalog::page::PageRequest;
@@ -20,7 +21,7 @@ use crate::web::form::Draft;
 use crate::web::page::{Flash, Frame, PageError, PageResult, redirect, render, render_as};
 use crate::web::problem::{Code, Problem};
 use crate::web::state::WebState;
-use crate::web::ui::markdown;
+use crate::web::ui::records::units;
 use crate::web::visit::Visit;
 
 /// Applications offered as owner.
@@ -285,6 +286,9 @@ fn shown(path: &str, value: &Value) -> String {
     match (path, value) {
         ("retention/time" | "retention_ms", Value::Null) => "for ever".to_owned(),
         ("retention/time" | "retention_ms", Value::Number(ms)) => units::duration(ms.as_i64().unwrap_or(0)),
+        ("retention/time" | "retention_ms", Value::String(text)) => crate::gateway::position::parse_duration(text)
+            .and_then(|time| i64::try_from(time.as_millis()).ok())
+            .map_or_else(|| text.clone(), units::duration),
         (path, Value::Null) if path.starts_with("retention") => "no bound".to_owned(),
         (path, Value::Number(bytes)) if path.starts_with("retention") => units::bytes(bytes.as_u64().unwrap_or(0)),
         ("cleanup", Value::String(word)) => {
@@ -356,7 +360,7 @@ mod tests {
     #[test]
     fn a_change_is_said_in_the_words_of_the_form() {
         assert_eq!(shown("/retention/time", &json!(604_800_000_i64)), "7 days");
-        assert_eq!(shown("/retention/time", &json!("7d")), "7d");
+        assert_eq!(shown("/retention/time", &json!("7d")), "7 days");
         assert_eq!(shown("/retention/bytes_per_partition", &json!(null)), "no bound");
         assert_eq!(shown("/cleanup", &json!("compact")), "last of each key kept");
         assert_eq!(shown("/description", &json!("")), "(none)");

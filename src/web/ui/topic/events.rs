@@ -9,10 +9,7 @@ use time::PrimitiveDateTime;
 use time::macros::format_description;
 
 use super::coverage::{Look, Part, PartRow};
-use super::event::{Event, LIST_VALUE_BYTES_MAX, PAGE_VALUE_BYTES_MAX};
 use super::head::{DeniedView, Head, Tab};
-use super::reading;
-use super::units;
 use crate::broker::record::{Record, ValueKind};
 use crate::catalog::access::{Consume, Grant, Produce};
 use crate::clock::Timestamp;
@@ -24,6 +21,9 @@ use crate::web::form::Draft;
 use crate::web::page::{Frame, PageError, PageResult, redirect, render, render_as};
 use crate::web::problem::Problem;
 use crate::web::state::WebState;
+use crate::web::ui::records::event::{Event, LIST_VALUE_BYTES_MAX, PAGE_VALUE_BYTES_MAX};
+use crate::web::ui::records::reading;
+use crate::web::ui::records::units;
 use crate::web::visit::Visit;
 
 /// Events on a page that reads forward.

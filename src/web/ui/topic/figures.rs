@@ -1,9 +1,9 @@
 //! What the log holds of a topic, without reading a record.
 
-use super::units;
 use crate::broker::engine::Bounds;
 use crate::catalog::model::Topic;
 use crate::web::state::WebState;
+use crate::web::ui::records::units;
 
 /// Rows of the table of partitions; the API lists them all.
 const ROWS_MAX: usize = 64;

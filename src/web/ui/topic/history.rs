@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::extract::State;
 use serde::Deserialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::head::{Head, Tab};
-use super::json::{self, Difference};
 use crate::catalog::AuditQuery;
 use crate::catalog::access::ReadAudit;
 use crate::catalog::model::AuditEntry;
@@ -15,12 +15,16 @@ use crate::names::TopicName;
 use crate::web::extract::{Path, Query};
 use crate::web::page::{Frame, PageResult, render};
 use crate::web::state::WebState;
+use crate::web::ui::records::json::{self, Difference};
+use crate::web::ui::records::units;
 use crate::web::visit::Visit;
 
 /// Lines on one page.
 const PAGE_ROWS: usize = 50;
 /// Differences shown of one change.
 const DIFFERENCES_MAX: usize = 30;
+/// What looking at records is called in the audit.
+const VIEWED: &str = "records.viewed";
 /// Members that change with everything and say nothing.
 const BOOKKEEPING: [&str; 6] = ["revision", "updated_at", "created_at", "id", "app_id", "team_id"];
 
@@ -93,12 +97,23 @@ fn entry(entry: AuditEntry) -> Entry {
     let mut differences = json::differences(entry.before.as_ref(), entry.after.as_ref());
     differences.retain(|difference| !BOOKKEEPING.contains(&difference.path.as_str()));
     differences.truncate(DIFFERENCES_MAX);
+    for difference in &mut differences {
+        readable(difference);
+    }
+    if entry.action == VIEWED {
+        differences.clear();
+    }
     let token = if entry.via_token.is_some() { " with a token" } else { "" };
-    Entry { sentence: format!("{}{token}", sentence(&entry.action)), actor: entry.actor, at: entry.at, differences }
+    Entry {
+        sentence: format!("{}{token}", sentence(&entry.action, entry.after.as_ref())),
+        actor: entry.actor,
+        at: entry.at,
+        differences,
+    }
 }
 
 /// The action as what somebody did.
-fn sentence(action: &str) -> String {
+fn sentence(action: &str, after: Option<&Value>) -> String {
     match action {
         "topic.create" => "made the topic".to_owned(),
         "topic.update" => "changed the topic".to_owned(),
@@ -108,8 +123,34 @@ fn sentence(action: &str) -> String {
         "access.grant" | "access.create" => "gave access".to_owned(),
         "access.update" => "changed an access".to_owned(),
         "access.revoke" | "access.delete" => "took an access away".to_owned(),
-        "records.viewed" => "looked at events in the portal".to_owned(),
+        VIEWED => viewed(after),
         other => format!("did {other}"),
+    }
+}
+
+/// How many events somebody looked at, and from where on.
+fn viewed(after: Option<&Value>) -> String {
+    let member = |name: &str| after.and_then(|after| after.get(name));
+    let count = member("count").and_then(Value::as_i64).unwrap_or(0);
+    let from = member("from").and_then(Value::as_str).unwrap_or_default();
+    match count {
+        0 => "opened the live view in the portal".to_owned(),
+        1 => format!("looked at an event in the portal ({from})"),
+        _ => format!("looked at {} events in the portal, from {from}", units::count(count)),
+    }
+}
+
+/// Amounts as people read them.
+fn readable(difference: &mut Difference) {
+    let shown: fn(i64) -> String = match difference.path.as_str() {
+        "retention_ms" => units::duration,
+        "retention_bytes" => |bytes| units::bytes(bytes.unsigned_abs()),
+        _ => return,
+    };
+    for side in [&mut difference.before, &mut difference.after] {
+        if let Some(number) = side.as_deref().and_then(|text| text.parse().ok()) {
+            *side = Some(shown(number));
+        }
     }
 }
 
@@ -128,14 +169,15 @@ mod tests {
             via_token: None,
             action: "topic.update".to_owned(),
             resource: "topic/orders".to_owned(),
-            before: Some(json!({"partitions": 3, "revision": 4})),
-            after: Some(json!({"partitions": 6, "revision": 9})),
+            before: Some(json!({"partitions": 3, "revision": 4, "retention_ms": null})),
+            after: Some(json!({"partitions": 6, "revision": 9, "retention_ms": 604_800_000})),
             request_id: None,
             address: None,
         };
         let entry = entry(line);
         assert_eq!(entry.sentence, "changed the topic");
-        assert_eq!(entry.differences.len(), 1);
+        assert_eq!(entry.differences.len(), 2);
+        assert_eq!(entry.differences[1].after.as_deref(), Some("7 days"));
         assert_eq!(entry.differences[0].path, "partitions");
     }
 }

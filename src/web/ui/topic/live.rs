@@ -5,14 +5,14 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::head::{DeniedView, Head, Tab};
-use super::reading::TOKEN_VARIABLE;
-use super::snippets::Target;
 use crate::catalog::access::Consume;
 use crate::names::TopicName;
 use crate::web::auth::encode_query;
 use crate::web::extract::{Path, Query};
 use crate::web::page::{Frame, PageResult, render};
 use crate::web::state::WebState;
+use crate::web::ui::records::reading::TOKEN_VARIABLE;
+use crate::web::ui::records::snippets::Target;
 use crate::web::visit::Visit;
 
 /// Where to begin.

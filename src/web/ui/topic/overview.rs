@@ -6,14 +6,14 @@ use time::OffsetDateTime;
 
 use super::figures::{self, PartitionRow};
 use super::head::{Head, Tab};
+use super::markdown::{self, SafeHtml};
 use super::quality::{self, Facts, Hint};
-use super::{reading, units};
 use crate::catalog::model::{AccessGrant, Cleanup, Operation, Topic};
 use crate::names::TopicName;
 use crate::web::extract::Path;
 use crate::web::page::{Frame, PageResult, render};
 use crate::web::state::WebState;
-use crate::web::ui::markdown::{self, SafeHtml};
+use crate::web::ui::records::{reading, units};
 use crate::web::visit::Visit;
 
 /// Applications named on each side; the access tab has them all.

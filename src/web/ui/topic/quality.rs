@@ -123,7 +123,7 @@ pub const fn operation(operation: Operation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::ui::topic::testing;
+    use crate::web::ui::records::testing;
 
     fn topic(name: &str) -> Topic {
         Topic { description: "One event an order".to_owned(), ..Topic::clone(&testing::topic(name)) }

@@ -5,14 +5,14 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::head::{Head, Tab};
-use super::reading::TOKEN_VARIABLE;
-use super::snippets::{Snippet, Target};
 use crate::catalog::AppQuery;
 use crate::catalog::page::PageRequest;
 use crate::names::{AppName, TopicName};
 use crate::web::extract::{Path, Query};
 use crate::web::page::{Frame, PageResult, render};
 use crate::web::state::WebState;
+use crate::web::ui::records::reading::TOKEN_VARIABLE;
+use crate::web::ui::records::snippets::{Snippet, Target};
 use crate::web::visit::Visit;
 
 /// Applications offered to write the snippets for.

@@ -1,15 +1,14 @@
 //! The list of topics: search, filters in the URL, pages by name.
 
 use askama::Template;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::http::HeaderValue;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::topic::draft::word;
-use super::topic::head::classification_kind;
-use super::topic::{figures, units};
+use super::draft::word;
+use super::figures;
+use super::head::classification_kind;
 use crate::catalog::TopicQuery;
 use crate::catalog::model::{Classification, Topic, TopicState, Visibility};
 use crate::catalog::page::PageRequest;
@@ -18,6 +17,7 @@ use crate::web::auth::encode_query;
 use crate::web::extract::Query;
 use crate::web::page::{Frame, PageResult, render};
 use crate::web::state::WebState;
+use crate::web::ui::records::units;
 use crate::web::visit::Visit;
 
 /// Topics on one page.
@@ -27,11 +27,6 @@ const SUMMARY_CHARS_MAX: usize = 140;
 
 /// The classifications, as the filter offers them.
 pub const CLASSIFICATIONS: [&str; 4] = ["public", "internal", "confidential", "restricted"];
-
-/// The routes of this screen.
-pub fn router() -> Router<WebState> {
-    Router::new().route("/topics", get(list))
-}
 
 /// The filters, as the URL has them.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -134,16 +129,24 @@ struct ListPage {
     first: String,
 }
 
-async fn list(State(state): State<WebState>, visit: Visit, Query(filter): Query<Filter>) -> PageResult {
+/// `GET /topics`
+pub async fn page(State(state): State<WebState>, visit: Visit, Query(filter): Query<Filter>) -> PageResult {
     let grant = visit.reading(&state)?;
     let cursor = Some(filter.cursor.as_str()).filter(|cursor| !cursor.is_empty());
     // A cursor from elsewhere is no reason to show nothing.
     let request = PageRequest::new(Some(PAGE_ROWS), cursor).unwrap_or_else(|_| PageRequest::first(PAGE_ROWS));
-    let page = state.catalog.topics(&grant, &filter.query(), &request);
-    let rows = page.items.iter().map(|topic| row(&state, topic)).collect();
-    let next = page.next.map(|cursor| filter.href(&cursor));
+    let found = state.catalog.topics(&grant, &filter.query(), &request);
+    let rows = found.items.iter().map(|topic| row(&state, topic)).collect();
+    let next = found.next.map(|cursor| filter.href(&cursor));
     let first = if filter.cursor.is_empty() { String::new() } else { filter.href("") };
-    render(&ListPage { empty: filter.empty(), frame: visit.frame, filter, rows, next, first })
+    let here = filter.href(&filter.cursor);
+    let htmx = visit.frame.htmx;
+    let mut response = render(&ListPage { empty: filter.empty(), frame: visit.frame, filter, rows, next, first })?;
+    if htmx && let Ok(here) = HeaderValue::try_from(here) {
+        // What stands in the address bar is the filter without its empty fields.
+        response.headers_mut().insert("hx-push-url", here);
+    }
+    Ok(response)
 }
 
 fn row(state: &WebState, topic: &Topic) -> Row {

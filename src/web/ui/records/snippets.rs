@@ -90,13 +90,13 @@ impl Target<'_> {
             Snippet {
                 id: "sse",
                 title: "Follow live (server-sent events)",
-                about: "Begins with the next event. After a dropped connection send the last `id` as `Last-Event-ID` and nothing is missed.",
+                about: "Begins with the next event. After a dropped connection send the last id as Last-Event-ID and nothing is missed.",
                 code: self.tail(),
             },
             Snippet {
                 id: "ndjson",
                 title: "Read everything, then follow (lines of JSON)",
-                about: "What you read you can write: the lines are valid input for another topic with `as=record`.",
+                about: "What you read you can write: the lines are valid input for another topic with as=record.",
                 code: format!("{} | jq -c .value", self.ndjson("earliest")),
             },
             Snippet { id: "python", title: "Python", about: "The standard library is enough.", code: self.python() },

@@ -205,7 +205,7 @@ mod tests {
 
     fn event(key: Option<&[u8]>, value: Option<&[u8]>) -> Event {
         let record = ReadRecord {
-            topic: crate::web::ui::topic::testing::topic("orders"),
+            topic: crate::web::ui::records::testing::topic("orders"),
             partition: 3,
             offset: Offset(18_234),
             timestamp: Timestamp(0),
