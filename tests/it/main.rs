@@ -8,7 +8,6 @@
 mod harness;
 
 mod browser;
-mod demo;
 
 mod access;
 mod api_access;
