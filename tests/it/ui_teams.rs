@@ -14,6 +14,7 @@ async fn a_team_is_made_an_invitation_sent_and_accepted_by_a_newcomer() {
     browser.fill("name", "Gate Control").await;
     browser.click("main button.primary").await;
     assert!(browser.text("#e-name").await.starts_with("A team name has"), "the error stands at the field");
+    assert!(browser.complaints().await.iter().all(|line| line.contains("422")), "the refusal is told in the console");
     browser.fill("name", "gate-control").await;
     browser.click("main button.primary").await;
     assert_eq!(browser.path().await, "/teams/gate-control");
