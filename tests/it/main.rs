@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-#[expect(dead_code, unused_imports, reason = "the vocabulary is there before the tests that speak it")]
+#[expect(unused_imports, reason = "the vocabulary is there before the tests that speak it")]
 mod harness;
 
 mod browser;
