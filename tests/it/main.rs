@@ -31,6 +31,8 @@ mod stream;
 mod tidy;
 mod tls;
 mod ui_apps;
+mod ui_first_event;
 mod ui_look;
 mod ui_sign_in;
 mod ui_teams;
+mod ui_topics;
