@@ -27,7 +27,10 @@ async fn a_newcomer_pastes_the_command_and_the_pane_turns_green() {
 
     let token = command.split("Bearer ").nth(1).unwrap().split('"').next().unwrap();
     let scoped = weir.anonymous().with_token(token);
-    assert_eq!(scoped.put("/v1/topics/sandbox.nora-new.more", &serde_json::json!({"app": "nora-new-app"})).await.code, 403);
+    assert_eq!(
+        scoped.put("/v1/topics/sandbox.nora-new.more", &serde_json::json!({"app": "nora-new-app"})).await.code,
+        403
+    );
 }
 
 #[tokio::test]

@@ -78,21 +78,36 @@ async fn what_others_wrote_is_inert_on_every_page() {
     let weir = Weir::start().await;
     let (ada, token) = orders(&weir).await;
     let app = "checkout".parse().unwrap();
-    let description = format!("# {XSS}\n\n[link](javascript:window.pwned=1) [web](https://x.example/\"onclick=\"window.pwned=1)\n\n{XSS}");
+    let description = format!(
+        "# {XSS}\n\n[link](javascript:window.pwned=1) [web](https://x.example/\"onclick=\"window.pwned=1)\n\n{XSS}"
+    );
     weir.topic_with(&app, "evil", |spec| spec.description = description).await;
     let body = json!([{"key": XSS, "value": {"text": XSS, "line": "\u{2028}\r\n</pre>"}, "headers": {"h": XSS}}]);
     token.post("/v1/topics/evil/records?as=record", &body).await;
     token.post_as("/v1/topics/evil/records", "text/plain", XSS).await;
     let browser = Browser::of(&weir, &ada).await;
-    let pages =
-        ["/topics", "/topics/evil", "/topics/evil/events", "/topics/evil/live", "/topics/evil/p/0/o/0", "/topics/evil/edit", "/topics/evil/config", "/topics/evil/history", "/topics?q=%3Cscript%3Ewindow.pwned%3D1%3C/script%3E"];
+    let pages = [
+        "/topics",
+        "/topics/evil",
+        "/topics/evil/events",
+        "/topics/evil/live",
+        "/topics/evil/p/0/o/0",
+        "/topics/evil/edit",
+        "/topics/evil/config",
+        "/topics/evil/history",
+        "/topics?q=%3Cscript%3Ewindow.pwned%3D1%3C/script%3E",
+    ];
     for page in pages {
         browser.open(page).await;
         if page.ends_with("/live") {
             browser.until("document.querySelectorAll('[data-event]').length === 2").await;
         }
         assert_eq!(browser.eval("return window.pwned === undefined").await, true, "{page}");
-        assert_eq!(browser.eval("return document.querySelectorAll('main img, main a[href^=javascript]').length").await, 0, "{page}");
+        assert_eq!(
+            browser.eval("return document.querySelectorAll('main img, main a[href^=javascript]').length").await,
+            0,
+            "{page}"
+        );
         browser.complains_about_nothing().await;
     }
     browser.open("/topics/evil/events").await;
@@ -109,9 +124,22 @@ async fn the_pages_of_a_topic_fit_a_narrow_screen_and_work_without_complaints() 
     let name = format!("orders.{}", "very-long-name.".repeat(12).trim_end_matches('.'));
     weir.topic_with(&"checkout".parse().unwrap(), &name, |_| {}).await;
     let browser = Browser::of(&weir, &ada).await;
-    let topic_pages = ["", "/events", "/live", "/access", "/config", "/history", "/use", "/edit", "/delete", "/p/0/o/0", "/access?app=checkout"];
+    let topic_pages = [
+        "",
+        "/events",
+        "/live",
+        "/access",
+        "/config",
+        "/history",
+        "/use",
+        "/edit",
+        "/delete",
+        "/p/0/o/0",
+        "/access?app=checkout",
+    ];
     let of = |topic: &str| topic_pages.iter().map(|page| format!("/topics/{topic}{page}")).collect::<Vec<_>>();
-    let pages = [of("orders"), of(&name), vec!["/topics".to_owned(), "/topics/new".to_owned(), "/start".to_owned()]].concat();
+    let pages =
+        [of("orders"), of(&name), vec!["/topics".to_owned(), "/topics/new".to_owned(), "/start".to_owned()]].concat();
     for width in [360, 1280] {
         browser.width(width).await;
         for page in &pages {
@@ -208,18 +236,30 @@ async fn access_is_given_explained_taken_and_given_back() {
     weir.application_of(&logistics, "shipping").await;
     let (portal, stranger) = (ada.at_the_portal(&weir).await, bob.at_the_portal(&weir).await);
     let refused = stranger.get("/topics/orders/events").await.status(200).text();
-    assert!(refused.contains("You may not read the events of this topic") && refused.contains("ada@example.com"), "{refused}");
+    assert!(
+        refused.contains("You may not read the events of this topic") && refused.contains("ada@example.com"),
+        "{refused}"
+    );
     let why = portal.get("/topics/orders/access?app=shipping").await.text();
     assert!(why.contains("shipping may not consume"), "{why}");
-    portal.submit("/topics/orders/access", &[("app", "shipping"), ("operation", "consume"), ("expires", "30")]).await.status(303);
+    portal
+        .submit("/topics/orders/access", &[("app", "shipping"), ("operation", "consume"), ("expires", "30")])
+        .await
+        .status(303);
     assert!(!stranger.get("/topics/orders/events").await.text().contains("You may not read"));
     let why = portal.get("/topics/orders/access?app=shipping").await.text();
-    assert!(why.contains("shipping may consume") && why.contains("A grant on this topic, given by ada@example.com"), "{why}");
+    assert!(
+        why.contains("shipping may consume") && why.contains("A grant on this topic, given by ada@example.com"),
+        "{why}"
+    );
     portal.submit("/topics/orders/access/shipping/revoke", &[("prefix", "")]).await.status(303);
     assert!(stranger.get("/topics/orders/events").await.text().contains("You may not read"));
     portal.submit("/topics/orders/access/shipping/restore?operations=consume", &[]).await.status(303);
     assert!(!stranger.get("/topics/orders/events").await.text().contains("You may not read"));
-    assert_eq!(stranger.submit("/topics/orders/access", &[("app", "shipping"), ("operation", "produce")]).await.code, 403);
+    assert_eq!(
+        stranger.submit("/topics/orders/access", &[("app", "shipping"), ("operation", "produce")]).await.code,
+        403
+    );
 }
 
 #[tokio::test]
