@@ -165,7 +165,11 @@ fn settings(plan: &Plan) -> Vec<String> {
         "log_timezone=UTC".to_owned(),
     ];
     if !plan.durable {
-        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        // Tests make and drop a database each: nothing is synced, and little is written ahead.
+        let fast =
+            ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0"];
+        settings.extend(fast.map(str::to_owned));
+        settings.extend(["max_wal_size=4GB", "checkpoint_timeout=1d", "autovacuum=off"].map(str::to_owned));
     }
     settings
 }

@@ -81,7 +81,7 @@ impl Cluster {
             options.connections_max = CONNECTIONS_MAX;
             options.durable = false;
             let postgres = PrivatePostgres::start(&options).unwrap_or_else(|e| panic!("{e}"));
-            let cleaner = remove_when_this_process_ends(&folder, postgres.process_id().unwrap_or_default());
+            let cleaner = remove_when_this_process_ends(&folder);
             (postgres, cleaner)
         };
         let (postgres, cleaner) =
@@ -117,12 +117,17 @@ fn temporary_folder() -> PathBuf {
     folder
 }
 
-/// Leaves a small process behind that notices our end by the end of its input, waits for the server's, and cleans up.
-/// Statics are not dropped and a killed process drops nothing at all.
-fn remove_when_this_process_ends(folder: &Path, server: u32) -> Child {
-    let script = r#"cat >/dev/null; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf -- "$2""#;
+/// Leaves a small process behind that notices our end by the end of its input, waits for the server's (five seconds at most:
+/// somebody may have killed it as well), and cleans up. Statics are not dropped, and a killed process drops nothing at all.
+fn remove_when_this_process_ends(folder: &Path) -> Child {
+    let script = r#"
+        cat >/dev/null
+        n=0
+        while [ -e "$1/postgres/data/postmaster.pid" ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done
+        rm -rf -- "$1"
+    "#;
     let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", &server.to_string()]).arg(folder);
+    command.args(["-c", script, "sh"]).arg(folder);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     // Not in our group: Ctrl-C must not reach it.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
