@@ -138,6 +138,11 @@ async fn discard(
     Ok(StatusCode::CREATED)
 }
 
+/// Nanoseconds up to a minute.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap()
+}
+
 /// What was measured.
 struct Figures {
     latencies: Histogram<u64>,
@@ -146,7 +151,7 @@ struct Figures {
 
 impl Default for Figures {
     fn default() -> Self {
-        Self { latencies: Histogram::new(3).unwrap(), elapsed: Duration::ZERO }
+        Self { latencies: histogram(), elapsed: Duration::ZERO }
     }
 }
 
@@ -184,7 +189,7 @@ async fn run(address: SocketAddr, request: &[u8], connections: usize, time: Dura
 }
 
 async fn repeat(mut connection: Connection, request: Arc<[u8]>, until: Instant) -> Histogram<u64> {
-    let mut latencies = Histogram::new(3).unwrap();
+    let mut latencies = histogram();
     loop {
         let began = Instant::now();
         if began >= until {

@@ -84,7 +84,7 @@ async fn produce(bench: &Bench, producer: &mut Connection) {
 
 /// The other process: opens the streams, says so, and reports when it is told to.
 async fn read(address: SocketAddr, token: &str, count: usize) {
-    let latencies = Arc::new(Mutex::new(Histogram::<u64>::new(3).unwrap()));
+    let latencies = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(1, 600_000, 3).unwrap()));
     let turns = Arc::new(tokio::sync::Semaphore::new(READERS_AT_ONCE));
     let mut opening = Vec::with_capacity(count);
     for _ in 0..count {

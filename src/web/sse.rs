@@ -65,7 +65,8 @@ pub struct StreamOptions {
 
 /// A subscription as an answer. `running` keeps the process waiting for the stream's end when it stops.
 pub fn respond(subscription: Subscription, options: StreamOptions, running: TaskTrackerToken) -> Response {
-    let writer = Writer {
+    // Boxed: the stream moves it into each future and back, and would else hold it twice.
+    let writer = Box::new(Writer {
         renderer: Renderer::new(options.shape),
         options,
         subscription,
@@ -75,7 +76,7 @@ pub fn respond(subscription: Subscription, options: StreamOptions, running: Task
         busy: false,
         state: State::Open,
         _running: running,
-    };
+    });
     let chunks = stream::unfold(writer, |mut writer| async move {
         let chunk = writer.chunk().await?;
         Some((chunk, writer))
