@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// Self-service, multi-tenant event streaming: portal, REST, SSE and a durable log in one program.
 ///
 /// Without a command, weir serves. Every option can also be given in the environment (named in brackets) or in a TOML file
-/// (--config), where --tls-cert is `cert` in the section [tls]. The command line wins over the environment, which wins
+/// (--config), where --tls-cert is `cert` in the section `tls`. The command line wins over the environment, which wins
 /// over the file.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 120)]
@@ -58,7 +58,7 @@ enum Admin {
         /// Let the account administer this instance
         #[arg(long)]
         admin: bool,
-        /// Name to show [default: the part of the address before the @]
+        /// Name to show; the part of the address before the @ if not given
         #[arg(long)]
         name: Option<String>,
     },

@@ -25,7 +25,7 @@ pub struct Options {
     #[arg(long, id = "listen", env = "WEIR_LISTEN", value_name = "ADDR", global = true)]
     pub listen: Option<SocketAddr>,
 
-    /// The address that people and clients use, when a proxy stands in between: https://weir.example.com
+    /// The address that people and clients use, when a proxy stands in between: `https://weir.example.com`
     #[arg(long, id = "public_url", env = "WEIR_PUBLIC_URL", value_name = "URL", global = true)]
     pub public_url: Option<String>,
 
