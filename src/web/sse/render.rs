@@ -26,6 +26,19 @@ pub enum Shape {
     CloudEvent,
 }
 
+/// Members of a CloudEvent that no stored header adds: they are written from elsewhere.
+const CLOUD_EVENT_OWN: [&str; 9] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "time",
+    "partitionkey",
+    "datacontenttype",
+    "data",
+    "data_base64",
+];
+
 /// One record, wherever it comes from. `H` yields its headers, as often as needed.
 #[derive(Debug, Clone)]
 pub struct Shown<'a, H> {
@@ -179,7 +192,7 @@ impl Renderer {
         for (name, value) in record.headers.clone() {
             let Some(name) = name.strip_prefix("ce_") else { continue };
             let Some(value) = value.and_then(|value| std::str::from_utf8(value).ok()) else { continue };
-            if !matches!(name, "specversion" | "id" | "source" | "type" | "time" | "partitionkey" | "datacontenttype") {
+            if !CLOUD_EVENT_OWN.contains(&name) {
                 out.push(b',');
                 write_string(out, name);
                 out.push(b':');
@@ -393,6 +406,18 @@ mod tests {
         let bare = render(Shape::CloudEvent, ValueKind::Bytes, None, Some(b"x"), &Headers::new());
         let event: Value = serde_json::from_str(&bare).unwrap();
         assert_eq!((&event["id"], &event["data_base64"]), (&json!("orders:3:543"), &json!("eA==")));
+    }
+
+    #[test]
+    fn no_stored_header_stands_beside_the_data_of_a_cloud_event() {
+        let headers: Headers = vec![("ce_data", Some(b"forged")), ("ce_data_base64", Some(b"Zm9yZ2Vk"))];
+        for (kind, member) in [(ValueKind::Json, "data"), (ValueKind::Bytes, "data_base64")] {
+            let text = render(Shape::CloudEvent, kind, None, Some(b"{}"), &headers);
+            assert_eq!(text.matches("\"data").count(), 1, "{text}");
+            assert!(text.contains(&format!("\"{member}\":")), "{text}");
+        }
+        let text = render(Shape::CloudEvent, ValueKind::Json, None, None, &headers);
+        assert!(!text.contains("\"data"), "{text}");
     }
 
     proptest! {
