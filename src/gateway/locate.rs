@@ -242,8 +242,7 @@ impl Locator<'_> {
     }
 
     fn move_to_cursor(&self, places: &mut Places, cursor: &Cursor, on_gap: OnGap) -> Result<Vec<Gap>, LocateError> {
-        let single = places.topics.len() == 1;
-        check_topics_of_cursor(places, cursor, single)?;
+        check_topics_of_cursor(places, cursor)?;
         let mut gaps = Vec::new();
         for slot in slots(places) {
             let topic = &places.topics[slot.topic];
@@ -288,11 +287,14 @@ fn chosen_partitions(topic: &Topic, chosen: &[u32]) -> Result<Vec<u32>, LocateEr
     }
 }
 
-/// A cursor for one topic must be about it; a cursor for several may name topics that are no longer read.
-fn check_topics_of_cursor(places: &Places, cursor: &Cursor, single: bool) -> Result<(), LocateError> {
+/// A cursor must be about something that is read; one for several topics may also name topics that are no longer read,
+/// even if a single one is left. A part without a topic belongs to the only topic.
+fn check_topics_of_cursor(places: &Places, cursor: &Cursor) -> Result<(), LocateError> {
+    let mut matched = false;
     for part in &cursor.topics {
         let Some(incarnation) = &part.topic else {
-            if single {
+            if places.topics.len() == 1 && cursor.topics.len() == 1 {
+                matched = true;
                 continue;
             }
             return Err(LocateError::Invalid(
@@ -300,18 +302,17 @@ fn check_topics_of_cursor(places: &Places, cursor: &Cursor, single: bool) -> Res
             ));
         };
         match places.topics.iter().find(|topic| topic.topic.name == incarnation.name) {
-            Some(topic) if incarnation.is(&topic.generation) => {}
+            Some(topic) if incarnation.is(&topic.generation) => matched = true,
             Some(topic) => return Err(LocateError::Recreated(topic.topic.name.clone())),
-            None if single => {
-                return Err(LocateError::Invalid(format!(
-                    "the cursor is about topic {}, which is not read here",
-                    incarnation.name
-                )));
-            }
             None => {}
         }
     }
-    Ok(())
+    if matched {
+        return Ok(());
+    }
+    let named = cursor.topics.iter().find_map(|part| part.topic.as_ref());
+    let named = named.map_or_else(|| "no topic".to_owned(), |incarnation| format!("topic {}", incarnation.name));
+    Err(LocateError::Invalid(format!("the cursor is about {named}, which is not read here")))
 }
 
 /// The cursor's offset for a partition. A partition above the highest listed is new since the cursor was made and
@@ -394,6 +395,26 @@ mod tests {
         let Err(LocateError::Ahead { end, latest, .. }) = locate("0:4,1:0").await else { panic!("not refused") };
         assert_eq!(end, Offset(3));
         assert!(latest.ends_with("/0:3,1:2"), "{latest}");
+    }
+
+    #[tokio::test]
+    async fn a_cursor_of_several_topics_goes_on_when_one_of_them_is_left() {
+        assert_eq!(locate("orders@GEN/0:1,1:2,payments@00000000/0:7").await.unwrap().0, [1, 2]);
+        assert_eq!(locate("payments@00000000/0:7,orders@GEN/0:1,1:2").await.unwrap().0, [1, 2]);
+        let none_left = locate("payments@00000000/0:7,refunds@00000000/0:1").await;
+        assert!(matches!(none_left, Err(LocateError::Invalid(_))), "{none_left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_cursor_about_none_of_several_topics_is_refused() {
+        let (a, b) = (testing::topic("a", 1), testing::topic("b", 1));
+        let engine = testing::engine(&[&a, &b]).await;
+        let locator = Locator { engine: &*engine, clock: &SystemClock };
+        for cursor in ["c@00000000/0:0", "0:0"] {
+            let topics = [Arc::clone(&a), Arc::clone(&b)];
+            let located = locator.locate(&topics, None, &cursor.parse().unwrap(), OnGap::Fail).await;
+            assert!(matches!(located, Err(LocateError::Invalid(_))), "{cursor}");
+        }
     }
 
     #[tokio::test]
