@@ -10,8 +10,19 @@ use std::str::FromStr;
 
 use crate::names::{Offset, TopicName};
 
-/// Longest cursor text that is looked at, in bytes. 256 partitions of topics with long names stay below.
+/// Longest cursor text that is looked at, in bytes.
 const CURSOR_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest cursor that is given out, in bytes: with everything else that a client sends, it must fit into the head of a
+/// request, where a reader that comes back puts it.
+pub const CURSOR_GIVEN_BYTES_MAX: usize = 8 * 1024;
+
+/// The most bytes that a topic takes in a cursor, wherever its readers get to: the name, `@7f3a1b2c/`, and for each
+/// partition as much as `1023:9223372036854775807,` and a little more.
+#[must_use]
+pub fn cursor_bytes(topic: &TopicName, partitions: usize) -> usize {
+    partitions.saturating_mul(27).saturating_add(topic.as_str().len() + 10)
+}
 
 /// Most partitions one cursor lists.
 pub const CURSOR_PARTITIONS_MAX: usize = 1024;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cursor::{Cursor, TopicCursor};
+use super::cursor::{CURSOR_GIVEN_BYTES_MAX, Cursor, TopicCursor, cursor_bytes};
 use super::places::{Place, Places, Slot, TopicPlaces};
 use super::position::Position;
 use crate::broker::engine::{Bounds, Engine, FetchError};
@@ -85,9 +85,48 @@ pub enum LocateError {
     /// More than [`PARTITIONS_MAX`].
     #[error("{0} partitions are more than {PARTITIONS_MAX}")]
     TooManyPartitions(usize),
+    /// The position in so many topics with such long names is too long for a client to send back.
+    #[error("{topics} topics with {partitions} partitions make a cursor of more than {CURSOR_GIVEN_BYTES_MAX} bytes")]
+    CursorTooLong {
+        /// How many topics.
+        topics: usize,
+        /// With how many partitions together.
+        partitions: usize,
+    },
     /// The engine could not answer.
     #[error(transparent)]
     Engine(#[from] FetchError),
+}
+
+/// How much one reader covers, and whether it may.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reach {
+    topics: usize,
+    partitions: usize,
+    cursor_bytes: usize,
+}
+
+impl Reach {
+    /// With one topic more.
+    #[must_use]
+    pub fn and(self, topic: &TopicName, partitions: usize) -> Self {
+        Self {
+            topics: self.topics + 1,
+            partitions: self.partitions.saturating_add(partitions),
+            cursor_bytes: self.cursor_bytes.saturating_add(cursor_bytes(topic, partitions)),
+        }
+    }
+
+    /// Refuses more than one reader may cover.
+    pub fn check(self) -> Result<(), LocateError> {
+        if self.partitions > PARTITIONS_MAX {
+            return Err(LocateError::TooManyPartitions(self.partitions));
+        }
+        if self.cursor_bytes > CURSOR_GIVEN_BYTES_MAX {
+            return Err(LocateError::CursorTooLong { topics: self.topics, partitions: self.partitions });
+        }
+        Ok(())
+    }
 }
 
 /// Everything needed to turn positions into offsets.
@@ -110,9 +149,8 @@ impl Locator<'_> {
             let partitions = partitions.into_iter().map(at_start).collect::<Result<_, LocateError>>()?;
             places.topics.push(TopicPlaces::new(Arc::clone(topic), partitions));
         }
-        if places.len() > PARTITIONS_MAX {
-            return Err(LocateError::TooManyPartitions(places.len()));
-        }
+        let reach = |reach: Reach, topic: &TopicPlaces| reach.and(&topic.topic.name, topic.partitions.len());
+        places.topics.iter().fold(Reach::default(), reach).check()?;
         Ok(places)
     }
 
@@ -433,5 +471,25 @@ mod tests {
         let engine = testing::engine(&[&topic]).await;
         let locator = Locator { engine: &*engine, clock: &SystemClock };
         assert_eq!(locator.earliest(&[topic], None), Err(LocateError::TooManyPartitions(257)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_topics_with_long_names_gets_no_cursor_that_it_could_not_send_back() {
+        let topics: Vec<Arc<Topic>> =
+            (100..200).map(|number| testing::topic(&format!("{}{number}", "x".repeat(200)), 1)).collect();
+        let engine = testing::engine(&topics.iter().collect::<Vec<_>>()).await;
+        let locator = Locator { engine: &*engine, clock: &SystemClock };
+        assert_eq!(locator.earliest(&topics, None), Err(LocateError::CursorTooLong { topics: 100, partitions: 100 }));
+        let mut places = locator.earliest(&topics[..34], None).unwrap();
+        for slot in slots(&places) {
+            places.set(slot, Offset(i64::MAX));
+        }
+        assert!(places.cursor().to_string().len() <= CURSOR_GIVEN_BYTES_MAX);
+    }
+
+    #[test]
+    fn every_topic_can_be_read_alone() {
+        let longest = "x".repeat(249).parse().unwrap();
+        assert_eq!(Reach::default().and(&longest, PARTITIONS_MAX).check(), Ok(()));
     }
 }

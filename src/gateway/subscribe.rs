@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::end::EndReason;
 use super::feed::{Fed, Feed, FeedOptions, Records};
-use super::locate::{Gap, LocateError, Locator, OnGap};
+use super::locate::{Gap, LocateError, Locator, OnGap, Reach};
 use super::places::Places;
 use super::position::Position;
 use super::streams::{StreamPermit, TooManyStreams};
@@ -356,23 +356,26 @@ impl Subscription {
         self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix.as_str()))
     }
 
-    /// Adds readable topics that match a prefix and are not in the stream yet, as far as the bound on partitions allows.
+    /// Adds readable topics that match a prefix and are not in the stream yet, as far as the bounds of a reader allow.
     fn join_new(&self, topics: &mut Vec<Arc<Topic>>) {
         if self.prefixes.is_empty() {
             return;
         }
         let view = self.gateway.catalog.view();
-        let mut partitions: usize = topics.iter().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
+        let with = |reach: Reach, topic: &Topic| {
+            reach.and(&topic.name, usize::try_from(topic.partitions).unwrap_or(usize::MAX))
+        };
+        let mut reach = topics.iter().fold(Reach::default(), |reach, topic| with(reach, topic));
         for topic in view.topics() {
             if !self.by_prefix(&topic.name) || self.names.contains(&topic.name) {
                 continue;
             }
-            let more = usize::try_from(topic.partitions).unwrap_or(usize::MAX);
-            if partitions.saturating_add(more) > super::locate::PARTITIONS_MAX {
+            let further = with(reach, topic);
+            if further.check().is_err() {
                 return;
             }
             if let Ok(grant) = self.gateway.catalog.authorize::<Consume>(&self.actor, &topic.name) {
-                partitions += more;
+                reach = further;
                 topics.push(Arc::clone(grant.resource()));
             }
         }

@@ -27,17 +27,8 @@ pub enum Shape {
 }
 
 /// Members of a CloudEvent that no stored header adds: they are written from elsewhere.
-const CLOUD_EVENT_OWN: [&str; 9] = [
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "time",
-    "partitionkey",
-    "datacontenttype",
-    "data",
-    "data_base64",
-];
+const CLOUD_EVENT_OWN: [&str; 9] =
+    ["specversion", "id", "source", "type", "time", "partitionkey", "datacontenttype", "data", "data_base64"];
 
 /// One record, wherever it comes from. `H` yields its headers, as often as needed.
 #[derive(Debug, Clone)]

@@ -54,6 +54,10 @@ impl From<LocateError> for Problem {
                 ),
             )
             .with("limit", crate::gateway::locate::PARTITIONS_MAX),
+            LocateError::CursorTooLong { topics, .. } => Self::new(
+                Code::TooManyPartitions,
+                format!("A position in {topics} topics with names so long is too long to be sent back; name fewer."),
+            ),
             LocateError::Engine(error) => error.into(),
         }
     }

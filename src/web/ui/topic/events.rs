@@ -273,7 +273,9 @@ async fn fill(
 /// A position that does not fit is said beside the filter; what is broken becomes a page of its own.
 fn located(error: LocateError) -> Result<String, PageError> {
     match error {
-        LocateError::Engine(_) | LocateError::TooManyPartitions(_) => Err(PageError::from(Problem::from(error))),
+        LocateError::Engine(_) | LocateError::TooManyPartitions(_) | LocateError::CursorTooLong { .. } => {
+            Err(PageError::from(Problem::from(error)))
+        }
         other => Ok(format!("{}.", capital(&other.to_string()))),
     }
 }
