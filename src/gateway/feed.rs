@@ -184,6 +184,14 @@ impl Feed {
         different
     }
 
+    /// Puts records back that were given and not used: the next ones begin with them. For a reader that ends there.
+    pub fn unread(&mut self, records: &Records) {
+        let at = TopicPartition { topic: records.topic.id, partition: records.partition };
+        if let Some(slot) = self.slots.iter().copied().find(|slot| self.places.address(*slot) == at) {
+            self.places.set(slot, records.from);
+        }
+    }
+
     /// What there is now; never waits for new records. Cancel-safe: places move only when it returns.
     pub async fn poll(&mut self) -> Result<Fed, FetchError> {
         if self.options.limit == Some(0) {
@@ -375,6 +383,16 @@ mod tests {
         assert_eq!(seen.len(), 30);
         assert_eq!(feed.behind(), 0);
         assert!(matches!(feed.poll().await.unwrap(), Fed::Nothing));
+    }
+
+    #[tokio::test]
+    async fn records_that_are_put_back_are_given_again() {
+        let (engine, topic, mut feed) = feed(FeedOptions::default(), 1).await;
+        testing::append(&*engine, &topic, 0, &[1, 2, 3]).await;
+        let Fed::Records(records) = feed.poll().await.unwrap() else { panic!("no records") };
+        feed.unread(&records.beginning_at(Offset(1)));
+        assert_eq!(feed.places().place(Slot { topic: 0, partition: 0 }).next, Offset(1));
+        assert_eq!(offsets(&mut feed).await, [(0, 1), (0, 2)]);
     }
 
     #[tokio::test]

@@ -299,6 +299,11 @@ impl Subscription {
         }
     }
 
+    /// Puts records back that were not sent, so that [`Self::places`] stands before them. For a stream that ends there.
+    pub fn unread(&mut self, records: &Records) {
+        self.feed.unread(records);
+    }
+
     /// Ends it for a reason the face has found.
     pub fn finish(&mut self, reason: EndReason) -> Event {
         let end = End::new(reason);

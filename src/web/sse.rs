@@ -159,7 +159,10 @@ impl Writer {
     /// The next chunk of the body; `None` ends it, an error breaks it off.
     async fn chunk(&mut self) -> Option<io::Result<Bytes>> {
         if std::mem::take(&mut self.handed) && self.sent_at.elapsed() > STALL_MAX && self.state == State::Open {
-            self.unfinished = None;
+            // The position that the end names must not lie beyond records that were never sent.
+            if let Some(rest) = self.unfinished.take() {
+                self.subscription.unread(&rest);
+            }
             self.subscription.finish(EndReason::SlowConsumer);
         }
         let mut out = Vec::with_capacity(if self.busy { CHUNK_BYTES + CHUNK_BYTES / 8 } else { 0 });
