@@ -200,7 +200,7 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body).map_err(|e| {
         Problem::new(Code::MalformedJson, format!("The body is not valid UTF-8 at byte {}.", e.valid_up_to()))
     })?;
-    if nests_too_deep(text) {
+    if nests_deeper_than(JSON_DEPTH_MAX, text) {
         let detail = format!("The body is nested deeper than {JSON_DEPTH_MAX} levels.");
         return Err(Problem::new(Code::MalformedJson, detail));
     }
@@ -213,7 +213,12 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-fn nests_too_deep(text: &str) -> bool {
+/// Whether JSON text has more levels of arrays and objects than that. Of other text it says something, at no risk.
+#[must_use]
+pub fn nests_deeper_than(most: usize, text: &str) -> bool {
+    if text.len() <= most {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         match byte {
@@ -222,7 +227,7 @@ fn nests_too_deep(text: &str) -> bool {
             b'"' => in_string = !in_string,
             b'{' | b'[' if !in_string => {
                 depth += 1;
-                if depth > JSON_DEPTH_MAX {
+                if depth > most {
                     return true;
                 }
             }
@@ -487,7 +492,7 @@ mod tests {
             "The body is not valid UTF-8 at byte 6."
         );
         assert_eq!(refused(&"[".repeat(100_000)).detail, "The body is nested deeper than 32 levels.");
-        assert!(!nests_too_deep(&format!("\"{}\"", "[\\\"{".repeat(1000))));
+        assert!(!nests_deeper_than(JSON_DEPTH_MAX, &format!("\"{}\"", "[\\\"{".repeat(1000))));
     }
 
     #[tokio::test]

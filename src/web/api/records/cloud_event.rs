@@ -28,7 +28,7 @@ pub fn structured(body: &Bytes, json: Result<&RawValue, Refusal>) -> Result<(Rec
         (Some(_), Some(_)) => {
             return Err(refused("/data_base64", "an event has `data` or `data_base64`, not both"));
         }
-        (Some(data), None) => (super::ingest::stored_json(body, data), ValueKind::Json),
+        (Some(data), None) => (super::ingest::stored_json("/data", body, data)?, ValueKind::Json),
         (None, Some(text)) => {
             let text: String =
                 serde_json::from_str(text.get()).map_err(|_| refused("/data_base64", "a string is expected"))?;

@@ -107,7 +107,7 @@ impl<'a> Envelope<'a> {
             return Err(Refusal::new(Code::ValidationFailed, "/value", detail));
         };
         let (value, kind) = match is_base64("/encoding", encoding)? {
-            false => (stored_json(body, value), ValueKind::Json),
+            false => (stored_json("/value", body, value)?, ValueKind::Json),
             true => {
                 (optional_text("/value", value)?.map(|v| decode_base64("/value", &v)).transpose()?, ValueKind::Bytes)
             }

@@ -13,7 +13,7 @@ use super::envelope::Envelope;
 use crate::broker::record::{Record, ValueKind};
 use crate::clock::Timestamp;
 use crate::gateway::position::parse_moment;
-use crate::web::extract::printable;
+use crate::web::extract::{nests_deeper_than, printable};
 use crate::web::problem::{Code, FieldError, Problem};
 
 /// Most bytes of one record: key, value and headers.
@@ -24,6 +24,8 @@ pub const BODY_BYTES_MAX: usize = 8 << 20;
 pub const RECORDS_MAX: usize = 10_000;
 /// Most headers of one record.
 pub const HEADERS_MAX: usize = 128;
+/// Most levels of a JSON value: what readers' parsers take, with the levels around it.
+pub const VALUE_DEPTH_MAX: usize = 100;
 
 /// What the Content-Type says the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,22 +275,27 @@ fn whole(text: &Bytes) -> Result<&RawValue, Refusal> {
 
 /// The bytes as the value of a record.
 fn json_value(text: &Bytes) -> Result<(Record, ValueKind), Refusal> {
-    let record = Record { value: stored_json(text, whole(text)?), ..Record::default() };
+    let record = Record { value: stored_json("", text, whole(text)?)?, ..Record::default() };
     Ok((record, ValueKind::Json))
 }
 
 /// The JSON text as it is stored: a slice of the body it was found in, unless line breaks must become blanks. Line
-/// breaks stand outside strings, where JSON allows them; inside they are escaped. `null` is a tombstone.
-pub fn stored_json(body: &Bytes, json: &RawValue) -> Option<Bytes> {
+/// breaks stand outside strings, where JSON allows them; inside they are escaped. `null` is a tombstone. What no parser
+/// of a reader would take for its depth is refused; `pointer` says where it stands.
+pub fn stored_json(pointer: &str, body: &Bytes, json: &RawValue) -> Result<Option<Bytes>, Refusal> {
+    if nests_deeper_than(VALUE_DEPTH_MAX, json.get()) {
+        let detail = format!("the value is nested deeper than {VALUE_DEPTH_MAX} levels");
+        return Err(Refusal::new(Code::ValidationFailed, pointer, detail));
+    }
     let text = json.get().as_bytes();
     if text == b"null" {
-        return None;
+        return Ok(None);
     }
     if memchr::memchr2(b'\n', b'\r', text).is_none() {
-        return Some(body.slice_ref(text));
+        return Ok(Some(body.slice_ref(text)));
     }
     let blank = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
-    Some(text.iter().map(blank).collect())
+    Ok(Some(text.iter().map(blank).collect()))
 }
 
 pub fn malformed(error: &serde_json::Error, wanted: &str) -> Refusal {
@@ -374,7 +381,7 @@ pub fn bad_header(name: &HeaderName, takes: impl fmt::Display) -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::http::header::{CONTENT_TYPE, HeaderValue};
-    use proptest::prelude::{any, prop, prop_assert, proptest};
+    use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
     use super::*;
 
@@ -501,6 +508,46 @@ mod tests {
     }
 
     #[test]
+    fn a_value_too_deep_for_its_readers_is_refused_by_itself() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let (most, more) = (nested(VALUE_DEPTH_MAX), nested(VALUE_DEPTH_MAX + 1));
+        let ingested = ingest(BodyKind::JsonLines, InputShape::Value, &format!("{most}\n{more}\n1\n")).unwrap();
+        assert_eq!((ingested.records.len(), ingested.refused[0].0), (2, 1));
+        assert_eq!(ingested.errors()[0].item, Some(1));
+        assert_eq!(ingested.refusal().unwrap().code, Code::ValidationFailed);
+        let record = format!("[{{\"value\":{most}}},{{\"value\":{more}}}]");
+        let ingested = ingest(BodyKind::Json, InputShape::Record, &record).unwrap();
+        assert_eq!((ingested.refused[0].0, ingested.refused[0].1.pointer.as_str()), (1, "/value"));
+        let event = format!(r#"{{"specversion":"1.0","id":"1","source":"a","type":"b","data":{more}}}"#);
+        let ingested = ingest(BodyKind::CloudEvent, InputShape::Value, &event).unwrap();
+        assert_eq!(ingested.refused[0].1.pointer, "/data");
+        let text = format!("\"{}\"", "[{\\\"".repeat(1000));
+        assert_eq!(ingest(BodyKind::Json, InputShape::Value, &text).unwrap().records.len(), 1);
+    }
+
+    fn depth(value: &serde_json::Value) -> usize {
+        match value {
+            serde_json::Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            serde_json::Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(serde_json::Value::from),
+            "[\\[\\]{}\"\\\\a]{0,8}".prop_map(serde_json::Value::from)
+        ];
+        leaf.prop_recursive(8, 40, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::btree_map("[\\[{}\"\\\\]{0,4}", inner, 0..4)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    #[test]
     fn a_structured_cloud_event_becomes_a_record_with_headers() {
         let event = r#"{"specversion":"1.0","id":"1","source":"/checkout","type":"order.accepted","partitionkey":"o-1",
             "time":"2026-11-22T09:15:03Z","tenant":"x","data":{"a":1}}"#;
@@ -523,6 +570,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_depth_of_json_is_that_of_the_value_it_parses_to(value in json(), most in 0_usize..10) {
+            prop_assert_eq!(nests_deeper_than(most, &value.to_string()), depth(&value) > most);
+        }
+
         #[test]
         fn any_body_is_read_or_refused_and_what_is_stored_is_one_line_of_json(
             body in prop::collection::vec(any::<u8>(), 0..200),
