@@ -121,6 +121,8 @@ impl Refusal {
 pub struct Ingested {
     /// The records that are fine.
     pub records: Vec<(Record, ValueKind)>,
+    /// Their zero-based numbers.
+    items: Vec<usize>,
     /// The others, by their zero-based number: the line of NDJSON, the place in an array.
     pub refused: Vec<(usize, Refusal)>,
     /// The body has the form for exactly one record.
@@ -130,7 +132,10 @@ pub struct Ingested {
 impl Ingested {
     fn take(&mut self, item: usize, outcome: Result<(Record, ValueKind), Refusal>) {
         match outcome.and_then(check_size) {
-            Ok(record) => self.records.push(record),
+            Ok(record) => {
+                self.records.push(record);
+                self.items.push(item);
+            }
             Err(refusal) => self.refused.push((item, refusal)),
         }
     }
@@ -329,6 +334,9 @@ pub fn decode_base64(pointer: &str, text: &str) -> Result<Bytes, Refusal> {
         .map_err(|error| Refusal::new(Code::ValidationFailed, pointer, format!("not base64: {error}")))
 }
 
+/// What a header costs beside its name and value when it is added to each record; what HTTP/2 reckons for one.
+const HEADER_COST: usize = 32;
+
 /// What `Weir-Key`, `Weir-Timestamp` and `Weir-Header-…` say about the records of a body.
 #[derive(Debug, Default)]
 pub struct FromHeaders {
@@ -361,15 +369,47 @@ impl FromHeaders {
         Ok(read)
     }
 
-    /// Completes the records with what they do not say themselves.
-    pub fn complete(&self, records: &mut [(Record, ValueKind)]) {
-        for (record, _) in records {
+    /// Completes the records with what they do not say themselves, and refuses those that become too large. `body` is
+    /// the length of what they were read from: together they stay below what a body may have.
+    pub fn complete(&self, ingested: &mut Ingested, body: usize) -> Result<(), Problem> {
+        let records = std::mem::take(&mut ingested.records);
+        let without_key = records.iter().filter(|(record, _)| record.key.is_none()).count();
+        let added = without_key * self.key_bytes() + records.len() * self.headers_bytes();
+        if added > 0 && added + body > BODY_BYTES_MAX {
+            let detail = format!(
+                "The body and what the headers add to each of its {} records have more than {BODY_BYTES_MAX} bytes.",
+                records.len()
+            );
+            return Err(Problem::new(Code::PayloadTooLarge, detail).with("limit", BODY_BYTES_MAX));
+        }
+        let items = std::mem::take(&mut ingested.items);
+        for ((mut record, kind), item) in records.into_iter().zip(items) {
             if record.key.is_none() {
                 record.key.clone_from(&self.key);
             }
             record.timestamp = record.timestamp.or(self.timestamp);
             record.headers.extend(self.headers.iter().cloned());
+            ingested.take(item, Ok((record, kind)));
         }
+        ingested.refused.sort_by_key(|(item, _)| *item);
+        Ok(())
+    }
+
+    /// How many records can be completed at once if their lines leave half of a body's room.
+    pub fn records_max(&self) -> usize {
+        let each = (self.key_bytes() + self.headers_bytes()).max(1);
+        (BODY_BYTES_MAX / 2 / each).clamp(1, RECORDS_MAX)
+    }
+
+    fn key_bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// What the headers add to each record.
+    fn headers_bytes(&self) -> usize {
+        let of =
+            |(name, value): &(String, Option<Bytes>)| name.len() + value.as_ref().map_or(0, Bytes::len) + HEADER_COST;
+        self.headers.iter().map(of).sum()
     }
 }
 
@@ -505,6 +545,43 @@ mod tests {
         assert_eq!(ingested.refusal().unwrap().code, Code::RecordTooLarge);
         let body = "1\n".repeat(RECORDS_MAX + 1);
         assert_eq!(ingest(BodyKind::JsonLines, InputShape::Value, &body).unwrap_err().code, Code::PayloadTooLarge);
+    }
+
+    #[test]
+    fn what_headers_add_to_records_counts_as_theirs() {
+        let header = |name: &str, bytes: usize| (name.to_owned(), Some(Bytes::from(vec![b'x'; bytes])));
+        let large = FromHeaders { headers: vec![header("a", 14_000)], ..FromHeaders::default() };
+        let mut many = ingest(BodyKind::JsonLines, InputShape::Value, &"1\n".repeat(RECORDS_MAX)).unwrap();
+        assert_eq!(large.complete(&mut many, 2 * RECORDS_MAX).unwrap_err().code, Code::PayloadTooLarge);
+        let key = FromHeaders { key: Some(Bytes::from(vec![b'k'; 14_000])), ..FromHeaders::default() };
+        let mut many = ingest(BodyKind::JsonLines, InputShape::Value, &"1\n".repeat(RECORDS_MAX)).unwrap();
+        assert_eq!(key.complete(&mut many, 2 * RECORDS_MAX).unwrap_err().code, Code::PayloadTooLarge);
+
+        let body = format!("1\n{{oops\n\"{}\"\n\n{{\n4\n", "x".repeat(RECORD_BYTES_MAX - 10_000));
+        let mut ingested = ingest(BodyKind::JsonLines, InputShape::Value, &body).unwrap();
+        large.complete(&mut ingested, body.len()).unwrap();
+        let refused: Vec<(usize, Code)> =
+            ingested.refused.iter().map(|(item, refusal)| (*item, refusal.code)).collect();
+        assert_eq!(refused, [(1, Code::MalformedJson), (2, Code::RecordTooLarge), (4, Code::MalformedJson)]);
+        assert_eq!(values(&ingested), ["1", "4"]);
+        assert_eq!(ingested.records[0].0.headers.len(), 1);
+
+        let names = (0..=HEADERS_MAX).map(|number| header(&format!("h{number}"), 1)).collect();
+        let many_headers = FromHeaders { headers: names, ..FromHeaders::default() };
+        let mut ingested = ingest(BodyKind::Json, InputShape::Value, "1").unwrap();
+        many_headers.complete(&mut ingested, 1).unwrap();
+        assert_eq!(ingested.refusal().unwrap().code, Code::ValidationFailed);
+    }
+
+    #[test]
+    fn lines_of_an_endless_body_are_taken_as_many_at_a_time_as_their_headers_allow() {
+        let header = ("a".to_owned(), Some(Bytes::from(vec![b'x'; 14_000])));
+        let large = FromHeaders { headers: vec![header], ..FromHeaders::default() };
+        assert_eq!(FromHeaders::default().records_max(), RECORDS_MAX);
+        let most = large.records_max();
+        let mut ingested = ingest(BodyKind::JsonLines, InputShape::Value, &"1\n".repeat(most)).unwrap();
+        large.complete(&mut ingested, BODY_BYTES_MAX / 2).unwrap();
+        assert_eq!(ingested.records.len(), most);
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn ingest(query: &ProduceQuery, headers: &HeaderMap, kind: BodyKind, body: &Byte
             cloud_event::add_binary_attributes(headers, record)?;
         }
     }
-    from_headers.complete(&mut ingested.records);
+    from_headers.complete(&mut ingested, body.len())?;
     Ok(ingested)
 }
 

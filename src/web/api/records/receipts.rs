@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::ingest::{self, BodyKind, FromHeaders, InputShape, RECORD_BYTES_MAX, RECORDS_MAX};
+use super::ingest::{self, BodyKind, FromHeaders, InputShape, RECORD_BYTES_MAX};
 use crate::catalog::access::{Grant, Produce};
 use crate::gateway::ProduceOptions;
 use crate::gateway::streams::StreamPermit;
@@ -166,7 +166,7 @@ impl Reader {
         memchr::memchr(b'\n', &self.lines).is_some()
     }
 
-    /// Writes whole lines, in pieces of at most [`RECORDS_MAX`].
+    /// Writes whole lines, in pieces that one request may have.
     async fn write(&mut self, lines: &Bytes) -> Result<Value, Problem> {
         let name = &self.grant.resource().name;
         self.grant = self.state.catalog.authorize::<Produce>(self.grant.actor(), name)?;
@@ -174,12 +174,12 @@ impl Reader {
         let mut rejected = 0;
         let mut errors = Vec::new();
         let mut cursor = None;
-        for piece in pieces(lines) {
+        for piece in pieces(lines, self.intake.from_headers.records_max()) {
             let mut ingested = ingest::read(BodyKind::JsonLines, self.intake.shape, &piece)?;
+            self.intake.from_headers.complete(&mut ingested, piece.len())?;
             if let Some(problem) = ingested.refusal().filter(|_| !self.intake.lenient) {
                 return Err(problem);
             }
-            self.intake.from_headers.complete(&mut ingested.records);
             rejected += ingested.refused.len();
             errors.extend(ingested.errors());
             if ingested.records.is_empty() {
@@ -216,12 +216,12 @@ fn line_too_long() -> Problem {
     Problem::new(Code::RecordTooLarge, "A line is too long to hold a record.").with("limit", RECORD_BYTES_MAX)
 }
 
-/// Cuts lines into pieces of at most [`RECORDS_MAX`] lines.
-fn pieces(lines: &Bytes) -> Vec<Bytes> {
+/// Cuts lines into pieces of at most so many lines.
+fn pieces(lines: &Bytes, most: usize) -> Vec<Bytes> {
     let mut pieces = Vec::new();
     let mut start = 0;
     for (number, end) in memchr::memchr_iter(b'\n', lines).enumerate() {
-        if (number + 1) % RECORDS_MAX == 0 {
+        if (number + 1) % most == 0 {
             pieces.push(lines.slice(start..=end));
             start = end + 1;
         }
@@ -233,12 +233,13 @@ fn pieces(lines: &Bytes) -> Vec<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ingest::RECORDS_MAX;
     use super::*;
 
     #[test]
     fn a_batch_of_many_lines_is_cut_into_pieces_that_can_be_written() {
         let lines = Bytes::from("1\n".repeat(RECORDS_MAX * 2 + 3));
-        let pieces = pieces(&lines);
+        let pieces = pieces(&lines, RECORDS_MAX);
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces.concat(), lines);
     }
