@@ -106,8 +106,8 @@ pub async fn frame(State(state): State<WebState>, mut request: Request, next: Ne
     let context = RequestContext::of(request.headers(), peer, &state.trusted_proxies);
     request.extensions_mut().insert(context.clone());
     let asked = Asked::of(&request, &state);
-    let span =
-        tracing::info_span!("request", id = %context.id, method = %request.method(), path = request.uri().path());
+    let path = loggable(request.uri().path());
+    let span = tracing::info_span!("request", id = %context.id, method = %request.method(), path);
     let began = Instant::now();
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = span.in_scope(|| render_refusal(response, &asked, &context));
@@ -115,6 +115,11 @@ pub async fn frame(State(state): State<WebState>, mut request: Request, next: Ne
     let _entered = span.enter();
     observe(&asked, response.status(), began.elapsed());
     response
+}
+
+/// The path as the log may have it: the secret of an invitation is a part of its link, and who reads logs must not join teams.
+fn loggable(path: &str) -> &str {
+    if path.starts_with("/invitations/") { "/invitations/…" } else { path }
 }
 
 /// What must be remembered of a request to answer it.
@@ -314,6 +319,13 @@ mod tests {
         let peer = Some(Peer { address: "10.0.0.1".parse().unwrap(), tls: false });
         assert!(!RequestContext::of(&headers, peer, &[]).https);
         assert!(RequestContext::of(&headers, peer, &ranges(&["10.0.0.0/8"])).https);
+    }
+
+    #[test]
+    fn the_secret_of_an_invitation_is_not_logged() {
+        assert_eq!(loggable("/invitations/s3cret"), "/invitations/…");
+        assert_eq!(loggable("/invitations/s3cret/more"), "/invitations/…");
+        assert_eq!(loggable("/v1/topics/orders"), "/v1/topics/orders");
     }
 
     #[test]
