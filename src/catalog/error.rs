@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::model::{Operation, Scope};
-use crate::names::{AppName, TeamName, TopicName};
+use crate::names::{AppName, TeamName, TopicName, TopicPrefix};
 
 /// Kinds of things that have names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +95,8 @@ pub enum MissingScope {
     Scope(Scope),
     /// No pattern of the token covers the topic.
     Topic(TopicName),
+    /// The token's patterns do not cover every topic whose name begins so.
+    Prefix(TopicPrefix),
 }
 
 /// Why somebody may not do something.

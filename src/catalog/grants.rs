@@ -125,6 +125,7 @@ impl Tx {
         expires_at: Option<OffsetDateTime>,
         precondition: Precondition,
     ) -> Result<Put<AccessGrant>, ChangeError> {
+        rights::covers_prefix(grant.actor(), prefix)?;
         let owner = self.app_row(grant.resource().id).await?;
         let holder = self.app_named(app).await?;
         if holder.id == owner.id {
@@ -158,6 +159,7 @@ impl Tx {
         app: &AppName,
         precondition: Precondition,
     ) -> Result<(), ChangeError> {
+        rights::covers_prefix(grant.actor(), prefix)?;
         let owner = self.app_row(grant.resource().id).await?;
         let found = sqlx::query_scalar!(
             "SELECT g.id FROM access_grants g JOIN applications a ON a.id = g.app_id

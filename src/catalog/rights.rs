@@ -12,7 +12,7 @@ use super::access::{Actor, AppPut, AppTarget, AuditSight, Principal, TeamPut, To
 use super::error::{AuthError, Denied, Kind, MissingScope, Required};
 use super::model::{AppState, Application, Operation, Scope, Team, TeamRole, Topic, TopicState, User, Visibility};
 use super::view::View;
-use crate::names::{AppName, TeamId, TeamName, TopicName, UserId};
+use crate::names::{AppName, TeamId, TeamName, TopicName, TopicPrefix, UserId};
 
 /// The principal as the snapshot knows it now.
 #[derive(Debug, Clone, Copy)]
@@ -267,6 +267,16 @@ pub(super) fn share_prefix(
     standing.acts_for(app)?;
     standing.scope(Scope::AccessWrite)?;
     Ok(Arc::clone(app))
+}
+
+/// Whether the actor's token covers every topic that a prefix may ever cover.
+pub(super) fn covers_prefix(actor: &Actor, prefix: &TopicPrefix) -> Result<(), Denied> {
+    let within = |patterns: &[String]| pattern_within(&format!("{prefix}*"), patterns);
+    if actor.token.as_ref().is_none_or(|token| within(&token.topics)) {
+        Ok(())
+    } else {
+        Err(Denied::InsufficientScope { missing: MissingScope::Prefix(prefix.clone()) })
+    }
 }
 
 /// A topic to look at: a deleted one is shown to those who may restore it.

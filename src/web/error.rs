@@ -143,6 +143,10 @@ fn insufficient_scope(missing: &MissingScope) -> Problem {
         MissingScope::Topic(topic) => {
             (format!("The token's topic patterns leave out `{topic}`."), json!({"topic": topic}))
         }
+        MissingScope::Prefix(prefix) => {
+            let detail = format!("The token's topic patterns leave out some of `{prefix}*`.");
+            (detail, json!({"topic": format!("{prefix}*")}))
+        }
     };
     let challenge = HeaderValue::from_static("Bearer realm=\"weir\", error=\"insufficient_scope\"");
     Problem::new(Code::InsufficientScope, detail).with("required", required).header(header::WWW_AUTHENTICATE, challenge)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::catalog::access::{ManageTopic, Produce, SharePrefix, ShareTopic};
-use crate::catalog::error::{Denied, Kind};
+use crate::catalog::error::{Denied, Kind, MissingScope};
 use crate::catalog::model::{GrantTarget, Operation, TopicState, Visibility};
 use crate::catalog::page::PageRequest;
 use crate::catalog::put::{PutResult, Risk};
@@ -160,6 +160,33 @@ async fn a_prefix_covers_topics_of_its_owner_also_future_ones() {
     tx.revoke_prefix_access(&grant, &prefix, &name("parcels"), Precondition::None).await.unwrap();
     tx.commit().await.unwrap();
     assert!(!world.consumes(&bob, "orders.eu"));
+}
+
+#[tokio::test]
+async fn a_token_shares_only_prefixes_that_its_patterns_cover_whole() {
+    let (world, ada, _) = World::company().await;
+    let spec = TokenSpec { topics: vec!["orders.*".to_owned()], ..every_scope() };
+    let checkout = world.actor(&world.token(&ada, "checkout", &spec).await.unwrap()).unwrap();
+    let grant = world.catalog.authorize::<SharePrefix>(&checkout, &name("checkout")).unwrap();
+    let mut tx = world.catalog.begin(&checkout).await.unwrap();
+    let parcels = name("parcels");
+    for (prefix, covered) in
+        [("o", false), ("orders", false), ("refunds.", false), ("orders.", true), ("orders.eu", true)]
+    {
+        let outside = |refused: &ChangeError| {
+            let missing = MissingScope::Prefix(name(prefix));
+            matches!(refused, ChangeError::Denied(denied) if *denied == Denied::InsufficientScope { missing })
+        };
+        let prefix = name(prefix);
+        let put =
+            tx.put_prefix_access(&grant, &prefix, &parcels, &[Operation::Consume], None, Precondition::None).await;
+        let revoked = tx.revoke_prefix_access(&grant, &prefix, &parcels, Precondition::None).await;
+        if covered {
+            assert!(put.is_ok() && revoked.is_ok(), "{prefix}");
+        } else {
+            assert!(put.is_err_and(|e| outside(&e)) && revoked.is_err_and(|e| outside(&e)), "{prefix}");
+        }
+    }
 }
 
 #[tokio::test]

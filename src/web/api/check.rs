@@ -127,6 +127,10 @@ fn refused(denied: &Denied, subject: &Actor, topic: &Topic, action: Operation) -
             format!("the token's topic patterns leave {topic} out"),
             "Make a token whose patterns cover it.".to_owned(),
         ),
+        Denied::InsufficientScope { missing: MissingScope::Prefix(prefix) } => (
+            format!("the token's topic patterns leave some of {prefix}* out"),
+            "Make a token whose patterns cover it.".to_owned(),
+        ),
         Denied::TopicDeleted { topic, .. } => (
             format!("{topic} was deleted"),
             format!("Its owner restores it: curl -X POST $WEIR/v1/topics/{topic}/restore"),
