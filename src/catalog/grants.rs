@@ -64,7 +64,8 @@ impl Catalog {
 }
 
 impl Tx {
-    /// Makes the application's rights on the topic exactly these.
+    /// Makes the application's rights on the topic exactly these. To give `manage`, or to give it for longer, is for the owner's
+    /// side: who holds it could otherwise keep it for ever, and hand it on.
     pub async fn put_access(
         &mut self,
         grant: &Grant<ShareTopic>,
@@ -88,6 +89,13 @@ impl Tx {
         )
         .fetch_optional(self.conn())
         .await?;
+        let before = match found {
+            Some(id) => Some(self.grant_row(GrantId(id)).await?),
+            None => None,
+        };
+        if wish.extends_manage(before.as_ref()) {
+            rights::owns_topic(&self.catalog().view(), grant.actor(), self.now, &topic)?;
+        }
         let about = About { topic: Some(topic.id), owner: None, prefix: None };
         let put = self.ensure_grant(found.map(GrantId), &holder, &about, &wish, precondition).await?;
         self.audit_topic_access(&topic, &holder.name, &put.0, put.1).await?;
@@ -333,6 +341,17 @@ impl Wish {
 
     fn words(&self) -> Vec<String> {
         self.operations.iter().map(|operation| operation.as_str().to_owned()).collect()
+    }
+
+    /// Whether it gives `manage` to who has it not, or for longer than before.
+    fn extends_manage(&self, before: Option<&AccessGrant>) -> bool {
+        let held = before.filter(|grant| grant.operations.contains(&Operation::Manage));
+        let longer = |held: &AccessGrant| match (self.expires_at, held.expires_at) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(wished), Some(held)) => wished > held,
+        };
+        self.operations.contains(&Operation::Manage) && held.is_none_or(longer)
     }
 
     fn differences(&self, is: &AccessGrant) -> Vec<Change> {

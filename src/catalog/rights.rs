@@ -256,6 +256,12 @@ pub(super) fn share_topic(
     living(Standing::of(view, actor, now)?.topic(name, Operation::Manage, Scope::AccessWrite)?)
 }
 
+/// Whether the actor is on the side of the topic's owner, rather than holding a grant.
+pub(super) fn owns_topic(view: &View, actor: &Actor, now: OffsetDateTime, topic: &Topic) -> Result<(), Denied> {
+    let standing = Standing::of(view, actor, now)?;
+    standing.acts_for(standing.app(&topic.app)?)
+}
+
 pub(super) fn share_prefix(
     view: &View,
     actor: &Actor,
@@ -306,6 +312,10 @@ pub(super) fn put_topic(
     };
     if existing.as_ref().is_none_or(|topic| topic.app_id != app.id) {
         standing.acts_for(app)?;
+        // To give a topic away is for the one whose it is: who may manage it could take it otherwise.
+        if let Some(topic) = &existing {
+            standing.acts_for(standing.app(&topic.app)?)?;
+        }
     }
     standing.scope(Scope::TopicsWrite)?;
     standing.pattern(&target.name)?;

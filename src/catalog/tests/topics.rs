@@ -190,6 +190,35 @@ async fn a_token_shares_only_prefixes_that_its_patterns_cover_whole() {
 }
 
 #[tokio::test]
+async fn who_may_manage_a_topic_can_neither_take_it_nor_hand_manage_on_nor_prolong_it() {
+    let (world, ada, bob) = World::company().await;
+    world.app(&bob, "shipping", "returns").await;
+    let end = world.catalog.now() + time::Duration::HOUR;
+    let put = async |actor: &Arc<Actor>, app: &str, operations: &[Operation], end| {
+        let grant = world.catalog.authorize::<ShareTopic>(actor, &name("orders")).unwrap();
+        let mut tx = world.catalog.begin(actor).await.unwrap();
+        let put = tx.put_access(&grant, &name(app), operations, end, Precondition::None).await;
+        tx.commit().await.unwrap();
+        put.map(drop)
+    };
+    let manage = [Operation::Consume, Operation::Manage];
+    put(&ada, "parcels", &manage, Some(end)).await.unwrap();
+
+    let later = end + time::Duration::HOUR;
+    for (app, end) in [("parcels", Some(later)), ("parcels", None), ("returns", Some(end)), ("returns", None)] {
+        let refused = put(&bob, app, &manage, end).await;
+        assert!(matches!(refused, Err(ChangeError::Denied(Denied::Forbidden { .. }))), "{app} {end:?}: {refused:?}");
+    }
+    let taken = world.put_topic(&bob, "orders", &TopicSpec::new(name("parcels"))).await;
+    assert!(matches!(taken, Err(ChangeError::Denied(Denied::Forbidden { .. }))), "{taken:?}");
+
+    put(&bob, "returns", &[Operation::Consume], None).await.unwrap();
+    let all = [Operation::Produce, Operation::Consume, Operation::Manage];
+    put(&bob, "parcels", &all, Some(end)).await.unwrap();
+    put(&ada, "parcels", &all, None).await.unwrap();
+}
+
+#[tokio::test]
 async fn access_is_exactly_what_was_put_last_and_ends_with_its_time() {
     let (world, ada, bob) = World::company().await;
     let grant = world.catalog.authorize::<ShareTopic>(&ada, &name("orders")).unwrap();
