@@ -3,13 +3,13 @@
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::Catalog;
 use super::access::{AuditSight, Consume, Grant, ReadAudit};
 use super::error::CatalogError;
 use super::model::AuditEntry;
 use super::page::{Page, PageRequest};
 use super::search::Words;
-use super::tx::Line;
+use super::tx::{Line, write_line};
+use super::{Catalog, load};
 use crate::names::{AppName, TokenId};
 
 /// Which lines of the audit. Everything given must hold.
@@ -30,6 +30,9 @@ pub struct AuditQuery {
 impl Catalog {
     /// Notes that records were looked at: of which topic, from where on, how many. Whoever shows them to a person waits for
     /// it, so that nothing is shown without a line in the audit.
+    ///
+    /// The catalog stays as it is, so the line stands under the present revision: no writer waits, no view is replaced, no
+    /// stream authorises again because somebody reads.
     pub async fn record_view(&self, grant: &Grant<Consume>, from: &str, count: usize) -> Result<(), CatalogError> {
         let topic = grant.resource();
         let line = Line {
@@ -40,10 +43,9 @@ impl Catalog {
             before: None,
             after: Some(json!({"from": from, "count": count})),
         };
-        let mut tx = self.begin(grant.actor()).await?;
-        tx.audit(line).await?;
-        tx.commit().await?;
-        Ok(())
+        let mut conn = self.pool().acquire().await?;
+        let revision = load::revision(&mut conn).await?;
+        write_line(&mut conn, grant.actor(), self.now(), revision, line).await
     }
 
     /// Lines of the audit that the actor may read, newest first.

@@ -78,39 +78,50 @@ impl Tx {
 
     /// Writes a line of the audit. Every change does, else it cannot be committed (I11).
     pub(super) async fn audit(&mut self, line: Line<'_>) -> Result<(), CatalogError> {
-        let actor = Arc::clone(&self.actor);
-        let (actor_user, actor_app) = match &actor.principal {
-            Principal::User { id, .. } => (Some(id.0), None),
-            Principal::App { id, .. } => (None, Some(id.0)),
-            Principal::System => (None, None),
-        };
-        let (app_id, app) = line.app.map(|(id, name)| (id.0, name.as_str())).unzip();
-        let address = actor.address.map(|address| address.to_string());
-        sqlx::query!(
-            "INSERT INTO audit (revision, at, actor, actor_user, actor_app, via_token, action, resource, team_id, app_id, app,
-                                before, after, request_id, address)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-            self.revision,
-            self.now,
-            actor.label(),
-            actor_user,
-            actor_app,
-            actor.token.as_ref().map(|token| token.id.0),
-            line.action,
-            line.resource,
-            line.team.map(|team| team.0),
-            app_id,
-            app,
-            line.before,
-            line.after,
-            actor.request_id,
-            address
-        )
-        .execute(&mut *self.conn)
-        .await?;
+        write_line(&mut self.conn, &self.actor, self.now, self.revision, line).await?;
         self.changed = true;
         Ok(())
     }
+}
+
+/// Writes a line under the revision.
+pub(super) async fn write_line(
+    conn: &mut PgConnection,
+    actor: &Actor,
+    now: OffsetDateTime,
+    revision: i64,
+    line: Line<'_>,
+) -> Result<(), CatalogError> {
+    let (actor_user, actor_app) = match &actor.principal {
+        Principal::User { id, .. } => (Some(id.0), None),
+        Principal::App { id, .. } => (None, Some(id.0)),
+        Principal::System => (None, None),
+    };
+    let (app_id, app) = line.app.map(|(id, name)| (id.0, name.as_str())).unzip();
+    let address = actor.address.map(|address| address.to_string());
+    sqlx::query!(
+        "INSERT INTO audit (revision, at, actor, actor_user, actor_app, via_token, action, resource, team_id, app_id, app,
+                                before, after, request_id, address)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        revision,
+        now,
+        actor.label(),
+        actor_user,
+        actor_app,
+        actor.token.as_ref().map(|token| token.id.0),
+        line.action,
+        line.resource,
+        line.team.map(|team| team.0),
+        app_id,
+        app,
+        line.before,
+        line.after,
+        actor.request_id,
+        address
+    )
+    .execute(&mut *conn)
+    .await?;
+    Ok(())
 }
 
 /// Turns "this name exists" into the answer for it.

@@ -93,6 +93,22 @@ async fn every_change_says_who_did_what_with_before_and_after() {
 }
 
 #[tokio::test]
+async fn looking_at_records_is_audited_and_neither_moves_the_revision_nor_waits_for_a_writer() {
+    let (world, ada, _) = World::company().await;
+    let grant = world.catalog.authorize::<Consume>(&ada, &name("orders")).unwrap();
+    let before = world.catalog.view().revision();
+    let mut conn = PgConnection::connect(world.db.url()).await.unwrap();
+    let writer = world.catalog.begin(&ada).await.unwrap();
+    world.catalog.record_view(&grant, "earliest", 7).await.unwrap();
+    drop(writer);
+    assert_eq!(load::revision(&mut conn).await.unwrap(), before);
+    let query = AuditQuery { action: Some("records.viewed".to_owned()), ..AuditQuery::default() };
+    let lines = audit(&world, &ada, &query).await;
+    assert_eq!((lines.len(), lines[0].resource.as_str()), (1, "topic/orders"));
+    assert_eq!(lines[0].after, Some(serde_json::json!({"from": "earliest", "count": 7})));
+}
+
+#[tokio::test]
 async fn a_dry_run_and_a_put_of_the_same_change_nothing() {
     let (world, ada, _) = World::company().await;
     let before = world.catalog.view().revision();
