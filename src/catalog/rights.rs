@@ -427,11 +427,14 @@ pub(super) fn read_audit(view: &View, actor: &Actor, now: OffsetDateTime, _: &()
     })
 }
 
-/// By token it is the scope that counts: only an administrator can put it on one.
+/// By token the scope is needed, which only an administrator can put on one; a person must also be an administrator still.
 pub(super) fn read_metrics(view: &View, actor: &Actor, now: OffsetDateTime, _: &()) -> Result<(), Denied> {
     let standing = Standing::of(view, actor, now)?;
     if actor.token.is_some() {
-        return standing.scope(Scope::MetricsRead);
+        return match standing.who {
+            Who::Person(user) if !user.admin => Err(standing.required(Required::Admin)),
+            _ => standing.scope(Scope::MetricsRead),
+        };
     }
     administer(view, actor, now, &())
 }

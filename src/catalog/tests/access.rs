@@ -321,6 +321,20 @@ fn an_administrators_token_has_the_power_only_with_the_scope() {
 }
 
 #[test]
+fn a_persons_token_shows_metrics_only_while_the_person_is_an_administrator() {
+    let mut company = Company::new();
+    let root = Principal::User { id: company.users["root"], email: name("root@example.com"), admin: true };
+    let by_root = company.with_token(root, vec![Scope::MetricsRead], &[]);
+    assert_eq!(verdict(company.ask::<ReadMetrics>(&by_root, &())), "yes");
+    // Ada was one when the token was made.
+    let ada = Principal::User { id: company.users["ada"], email: name("ada@example.com"), admin: true };
+    for scope in [Scope::MetricsRead, Scope::Admin] {
+        let by_ada = company.with_token(ada.clone(), vec![scope], &[]);
+        assert_eq!(verdict(company.ask::<ReadMetrics>(&by_ada, &())), "no");
+    }
+}
+
+#[test]
 fn an_application_that_was_made_anew_under_an_old_name_is_another() {
     let mut company = Company::new();
     let old = Principal::App { id: AppId::new(), name: name("checkout"), team: company.teams["payments"] };
