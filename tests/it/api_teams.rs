@@ -1,6 +1,7 @@
 //! Teams, their members, and the two ways in.
 
 use serde_json::json;
+use weir::catalog::access::Actor;
 
 use crate::harness::Weir;
 
@@ -123,4 +124,14 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
     let plan = ada.delete("/v1/teams/payments?dry_run=1").await.status(200).json();
     assert_eq!(plan["result"], "deleted");
     assert_eq!(ada.get("/v1/teams/payments").await.status(200).json()["description"], "a");
+}
+
+#[tokio::test]
+async fn who_may_not_remove_a_member_is_told_so_without_waiting_for_a_writer() {
+    let weir = Weir::start().await;
+    let (ada, eve) = (weir.person("ada").await, weir.person("eve").await);
+    weir.team("payments", &ada).await;
+    let writer = weir.catalog().begin(&Actor::system()).await.unwrap();
+    eve.delete("/v1/teams/payments/members/ada@example.com").await.problem(403, "forbidden");
+    drop(writer);
 }

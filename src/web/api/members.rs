@@ -104,12 +104,15 @@ async fn delete_member(
     Path((team, email)): Path<(TeamName, Email)>,
     Query(query): Query<ChangeQuery>,
 ) -> ApiResult<Response> {
-    let mut tx = state.catalog.begin(&actor).await?;
     if actor.user().is_some() && actor.label() == email.as_str() {
-        tx.leave_team(&state.catalog.authorize::<JoinTeam>(&actor, &team)?).await?;
-    } else {
-        tx.remove_member(&state.catalog.authorize::<ManageTeam>(&actor, &team)?, &email).await?;
+        let grant = state.catalog.authorize::<JoinTeam>(&actor, &team)?;
+        let mut tx = state.catalog.begin(&actor).await?;
+        tx.leave_team(&grant).await?;
+        return answer::finish_removal(tx, query).await;
     }
+    let grant = state.catalog.authorize::<ManageTeam>(&actor, &team)?;
+    let mut tx = state.catalog.begin(&actor).await?;
+    tx.remove_member(&grant, &email).await?;
     answer::finish_removal(tx, query).await
 }
 
