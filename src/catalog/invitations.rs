@@ -69,6 +69,14 @@ impl Catalog {
         let Some(invitation) = self.invitation(link).await? else {
             return Err(ChangeError::missing(Kind::Invitation, "link"));
         };
+        self.inner
+            .throttle
+            .attempt(from.address, invitation.email.as_str())
+            .map_err(|retry_after| ChangeError::Throttled { retry_after })?;
+        // Before the password is hashed, which costs much: such a link could be used to keep the server busy.
+        if invitation.has_account {
+            return Err(ChangeError::NameTaken { kind: Kind::User, name: invitation.email.to_string() });
+        }
         password::check(&password, &invitation.email)?;
         let hash = password::hash(password).await?;
         let mut tx = self.begin(&from.system_actor()).await?;

@@ -215,6 +215,24 @@ async fn anybody_may_ask_to_join_and_a_maintainer_decides() {
 }
 
 #[tokio::test]
+async fn an_invitation_of_an_account_makes_no_other_and_attempts_are_throttled() {
+    let (world, ada, _) = World::company().await;
+    let grant = world.catalog.authorize::<ManageTeam>(&ada, &name("payments")).unwrap();
+    let mut tx = world.catalog.begin(&ada).await.unwrap();
+    let (_, link) = tx.invite(&grant, &name("bob@example.com"), TeamRole::Member).await.unwrap();
+    tx.commit().await.unwrap();
+    let register = async || {
+        // The password is not even looked at.
+        let password = "short".to_owned();
+        world.catalog.register_by_invitation(link.expose(), "Bob", password, &Origin::default()).await
+    };
+    for _ in 0..10 {
+        assert!(matches!(register().await, Err(ChangeError::NameTaken { kind: Kind::User, .. })));
+    }
+    assert!(matches!(register().await, Err(ChangeError::Throttled { .. })));
+}
+
+#[tokio::test]
 async fn an_invitation_works_once_for_the_invited_address_only() {
     let (world, ada, bob) = World::company().await;
     let grant = world.catalog.authorize::<ManageTeam>(&ada, &name("payments")).unwrap();
