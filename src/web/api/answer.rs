@@ -1,13 +1,16 @@
 //! The parts that all answers share: entity tags, `Weir-Result`, pages with `next`, dry runs.
 
+use std::time::Duration;
+
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Tx;
+use crate::catalog::error::ChangeError;
 use crate::catalog::page::{Page, PageRequest};
 use crate::catalog::put::{Change, Precondition, Put, PutResult};
+use crate::catalog::{Catalog, Tx};
 use crate::web::auth::encode_query;
 use crate::web::error::ApiResult;
 use crate::web::extract::{Conditions, Json, etag};
@@ -16,6 +19,9 @@ use crate::web::problem::{Code, Problem};
 
 /// What a `PUT`, `PATCH` or `DELETE` did.
 pub const RESULT: HeaderName = HeaderName::from_static("weir-result");
+
+/// How long a change waits for a revision that the client has seen and this process has not.
+const VIEW_WAIT: Duration = Duration::from_secs(1);
 
 /// Query of a change.
 #[derive(Debug, Clone, Copy, Default, Deserialize, utoipa::IntoParams)]
@@ -168,11 +174,24 @@ pub fn precondition(conditions: &Conditions) -> ApiResult<Precondition> {
     Ok(conditions.revision()?.map_or(Precondition::None, Precondition::IfMatch))
 }
 
-/// The precondition of a change that was computed from a revision that was read: that revision, unless the client names one.
+/// Waits (at most a second) until the view shows the revision that the client names: another instance may have made it.
+pub async fn caught_up(catalog: &Catalog, conditions: &Conditions) -> ApiResult<()> {
+    if let Some(named) = conditions.revision()? {
+        // A revision that never was is answered by the precondition.
+        let _ = tokio::time::timeout(VIEW_WAIT, catalog.refreshed(named)).await;
+    }
+    Ok(())
+}
+
+/// The precondition of a change that was computed from a revision that was read: that revision. A client that names another one
+/// has not seen what the change starts from.
 pub fn on_read(conditions: &Conditions, read: i64) -> ApiResult<Precondition> {
     match precondition(conditions)? {
-        Precondition::None | Precondition::IfMatchAny => Ok(Precondition::IfMatch(read)),
-        named => Ok(named),
+        Precondition::IfNoneMatchAny => Ok(Precondition::IfNoneMatchAny),
+        Precondition::IfMatch(named) if named != read => {
+            Err(ChangeError::PreconditionFailed { current: Some(read) }.into())
+        }
+        Precondition::None | Precondition::IfMatchAny | Precondition::IfMatch(_) => Ok(Precondition::IfMatch(read)),
     }
 }
 
@@ -217,8 +236,10 @@ pub fn label_filter(label: Option<&str>) -> ApiResult<Option<(String, String)>> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use axum::extract::FromRequestParts as _;
     use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn a_merge_patch_follows_the_rfc() {
@@ -231,6 +252,22 @@ mod tests {
             let mut value = target;
             merge(&mut value, &patch);
             assert_eq!(value, outcome);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_of_what_was_read_takes_no_other_revision_for_it() {
+        let on_read = async |tag: &str, read| {
+            let request = axum::http::Request::patch("/").header(header::IF_MATCH, tag).body(()).unwrap();
+            let conditions = Conditions::from_request_parts(&mut request.into_parts().0, &()).await.unwrap();
+            on_read(&conditions, read)
+        };
+        assert_eq!(on_read("\"r7\"", 7).await.unwrap(), Precondition::IfMatch(7));
+        assert_eq!(on_read("*", 7).await.unwrap(), Precondition::IfMatch(7));
+        // The view may be behind what the client has seen: the database's state would match, what was merged would not.
+        for tag in ["\"r8\"", "\"r6\""] {
+            let refused = on_read(tag, 7).await.unwrap_err();
+            assert_eq!(refused.code, Code::PreconditionFailed, "{tag}");
         }
     }
 

@@ -241,6 +241,7 @@ async fn patch_app(
     Json(patch): Json<Value>,
 ) -> ApiResult<Response> {
     let read = state.catalog.authorize::<ReadCatalog>(&actor, &())?;
+    answer::caught_up(&state.catalog, &conditions).await?;
     let current = state.catalog.app(&read, &name)?;
     let body: AppBody = answer::merge_patch(&AppBody::from(current.as_ref()), &patch)?;
     let target = AppTarget { name, team: body.team.clone() };

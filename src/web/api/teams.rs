@@ -150,6 +150,7 @@ async fn patch_team(
     Json(patch): Json<Value>,
 ) -> ApiResult<Response> {
     let read = state.catalog.authorize::<ReadCatalog>(&actor, &())?;
+    answer::caught_up(&state.catalog, &conditions).await?;
     let current = state.catalog.team(&read, &name)?;
     let grant = state.catalog.authorize::<PutTeam>(&actor, &name)?;
     let body: TeamBody = answer::merge_patch(&TeamBody { description: current.description.clone() }, &patch)?;

@@ -245,6 +245,7 @@ async fn patch_topic(
     Json(patch): Json<Value>,
 ) -> ApiResult<Response> {
     let read = state.catalog.authorize::<ReadCatalog>(&actor, &())?;
+    answer::caught_up(&state.catalog, &conditions).await?;
     let current = state.catalog.topic(&read, &name)?;
     let body: TopicBody = answer::merge_patch(&TopicBody::from(current.as_ref()), &patch)?;
     let grant = state.catalog.authorize::<PutTopic>(&actor, &TopicTarget { name, app: body.app.clone() })?;
