@@ -40,16 +40,12 @@ impl Catalog {
         let app = self.app(grant, name)?;
         let view = self.view();
         let standing = Standing::of(&view, grant.actor(), self.now())?;
-        let known = |held: &&AccessGrant| match &held.target {
-            GrantTarget::Topic(topic) => view.topic(topic).is_some_and(|topic| standing.sees(topic)),
-            GrantTarget::Prefix { .. } => true,
-        };
-        let mut grants: Vec<_> = view.grants_of(&app.name).filter(known).cloned().collect();
+        let mut grants: Vec<_> = view.grants_of(&app.name).filter(|held| standing.sees_grant(held)).cloned().collect();
         grants.sort_by_cached_key(key);
         Ok(paged(grants, page))
     }
 
-    /// Prefix grants that an owner has given.
+    /// Prefix grants that an owner has given, as far as the actor may know of them: a prefix tells of hidden topics.
     pub fn prefixes_of_app(
         &self,
         grant: &Grant<ReadCatalog>,
@@ -57,7 +53,10 @@ impl Catalog {
         page: &PageRequest,
     ) -> Result<Page<AccessGrant>, Denied> {
         let app = self.app(grant, name)?;
-        let mut grants: Vec<_> = self.view().prefix_grants(app.id).cloned().collect();
+        let view = self.view();
+        let standing = Standing::of(&view, grant.actor(), self.now())?;
+        let mut grants: Vec<_> =
+            view.prefix_grants(app.id).filter(|given| standing.sees_grant(given)).cloned().collect();
         grants.sort_by_cached_key(key);
         Ok(paged(grants, page))
     }

@@ -10,7 +10,10 @@ use time::OffsetDateTime;
 
 use super::access::{Actor, AppPut, AppTarget, AuditSight, Principal, TeamPut, TopicPut, TopicTarget};
 use super::error::{AuthError, Denied, Kind, MissingScope, Required};
-use super::model::{AppState, Application, Operation, Scope, Team, TeamRole, Topic, TopicState, User, Visibility};
+use super::model::{
+    AccessGrant, AppState, Application, GrantTarget, Operation, Scope, Team, TeamRole, Topic, TopicState, User,
+    Visibility,
+};
 use super::view::View;
 use crate::names::{AppName, TeamId, TeamName, TopicName, TopicPrefix, UserId};
 
@@ -100,6 +103,20 @@ impl<'a> Standing<'a> {
             Who::System => true,
             Who::App(_) | Who::Person(_) => Operation::ALL.iter().any(|operation| self.granted(topic, *operation)),
         }
+    }
+
+    /// Whether the actor may know of a grant: both sides do, and who may know of a topic that it is about.
+    pub fn sees_grant(&self, grant: &AccessGrant) -> bool {
+        let (owner, prefix) = match &grant.target {
+            GrantTarget::Topic(topic) => return self.view.topic(topic).is_some_and(|topic| self.sees(topic)),
+            GrantTarget::Prefix { owner, prefix } => (owner, prefix),
+        };
+        let mut sides = [owner, &grant.app].into_iter().filter_map(|side| self.view.app(side));
+        sides.any(|side| self.acts_for(side).is_ok())
+            || self
+                .view
+                .topics_with_prefix(prefix.as_str())
+                .any(|topic| topic.app == *owner && topic.state == TopicState::Active && self.sees(topic))
     }
 
     /// Whether a live grant gives the operation to the application, or to an application of the person's teams.

@@ -201,6 +201,13 @@ impl View {
         find(&self.topics, |row| row.topic.name.cmp(name)).map(|row| &row.topic)
     }
 
+    /// Topics whose names begin so, deleted ones included.
+    pub(super) fn topics_with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Topic>> {
+        let start = self.topics.0.partition_point(|row| row.topic.name.as_str() < prefix);
+        let topics = self.topics.0[start..].iter().map(|row| &row.topic);
+        topics.take_while(move |topic| topic.name.as_str().starts_with(prefix))
+    }
+
     /// Every application, by name.
     pub fn apps(&self) -> impl ExactSizeIterator<Item = &Arc<Application>> {
         self.apps.0.iter()

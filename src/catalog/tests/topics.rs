@@ -219,6 +219,31 @@ async fn who_may_manage_a_topic_can_neither_take_it_nor_hand_manage_on_nor_prolo
 }
 
 #[tokio::test]
+async fn a_prefix_is_shown_to_its_two_sides_and_to_others_once_they_see_a_topic_of_it() {
+    let (world, ada, bob) = World::company().await;
+    let (eve, root) = (world.person("eve").await, world.person("root").await);
+    let grant = world.catalog.authorize::<SharePrefix>(&ada, &name("checkout")).unwrap();
+    let mut tx = world.catalog.begin(&ada).await.unwrap();
+    let (prefix, parcels) = (name("merger."), name("parcels"));
+    tx.put_prefix_access(&grant, &prefix, &parcels, &[Operation::Produce], None, Precondition::None).await.unwrap();
+    tx.commit().await.unwrap();
+    let shown = |who: &Arc<Actor>| {
+        let (reads, page) = (world.reads(who), PageRequest::default());
+        let given = world.catalog.prefixes_of_app(&reads, &name("checkout"), &page).unwrap().items.len();
+        let held = world.catalog.access_of_app(&reads, &name("parcels"), &page).unwrap().items.len();
+        assert_eq!(given, held);
+        given
+    };
+    let mut spec = TopicSpec::new(name("checkout"));
+    spec.visibility = Visibility::Team;
+    world.put_topic(&ada, "merger.plans", &spec).await.unwrap();
+    world.topic(&bob, "parcels", "merger.news").await;
+    assert_eq!([&ada, &bob, &root, &eve].map(shown), [1, 1, 1, 0]);
+    world.topic(&ada, "checkout", "merger.done").await;
+    assert_eq!(shown(&eve), 1);
+}
+
+#[tokio::test]
 async fn access_is_exactly_what_was_put_last_and_ends_with_its_time() {
     let (world, ada, bob) = World::company().await;
     let grant = world.catalog.authorize::<ShareTopic>(&ada, &name("orders")).unwrap();
