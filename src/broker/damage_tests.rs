@@ -94,6 +94,37 @@ async fn a_last_frame_that_rotted_after_an_idle_log_said_it_was_durable_is_damag
 }
 
 #[tokio::test]
+async fn a_mark_that_ends_a_segment_is_durable_before_the_log_goes_on_in_the_next_one() {
+    for later in [1, 2] {
+        let disk = SimDisk::new();
+        let config = EngineConfig { checkpoint_bytes: 1 << 20, ..tiny() };
+        let (engine, _) = try_open(&disk, config.clone()).unwrap();
+        engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+        let path = disk.paths("wal/").remove(0);
+        let marked = async |count| {
+            while frames(&disk.read(&path)).len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        // One block, two, and one, each with its mark: all that the segment has room for.
+        marked(2).await;
+        let mut expected = vec!["x".repeat(4500), "b".to_owned()];
+        for (n, value) in expected.iter().enumerate() {
+            engine.commit(commit([write(at(1, 0), &[value])])).await.unwrap();
+            marked(4 + 2 * n).await;
+        }
+        assert_eq!(frames(&disk.read(&path)).last(), Some(&(disk.read(&path).len() - BLOCK)));
+        for n in 0..later {
+            expected.push(format!("later {n}"));
+            engine.commit(commit([write(at(1, 0), &[&expected[2 + n]])])).await.unwrap();
+        }
+        let survived = disk.power_cycled(Loss::Everything);
+        let (engine, _) = try_open(&survived, config).unwrap();
+        assert_eq!(read_all(&engine, at(1, 0)).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_lost_segment_of_the_log_is_damage() {
     let (disk, path) = log_of(3).await;
     super::disk::Disk::remove(&disk, &path).unwrap();

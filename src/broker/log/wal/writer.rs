@@ -40,6 +40,11 @@ impl Writer {
     /// Makes sure that a frame of `bytes` fits, going on to the next segment if need be.
     pub(in crate::broker::log) fn reserve(&mut self, bytes: usize) -> io::Result<()> {
         if self.position.at + len64(bytes) > self.segment_bytes {
+            // A mark is not synced on its own; nothing may follow it in another file before it is durable.
+            if self.position.lsn - 1 > self.durable {
+                // Not to be tried again, whatever the reason: the caller must not take it for a full disk.
+                self.sync().map_err(io::Error::other)?;
+            }
             let next = self.pool.take()?;
             self.position = Position { segment: next.sequence, at: len64(BLOCK_BYTES), ..self.position };
             self.file = next.file;
