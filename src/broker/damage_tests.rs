@@ -206,6 +206,29 @@ async fn frames_left_over_in_recycled_segments_are_never_replayed() {
 }
 
 #[tokio::test]
+async fn segments_that_were_replayed_are_used_again_once() {
+    let disk = SimDisk::new();
+    // No checkpoint but those of the starts.
+    let config = EngineConfig { checkpoint_bytes: 100 << 20, ..tiny() };
+    let (engine, _) = try_open(&disk, config.clone()).unwrap();
+    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    let value = "x".repeat(5000);
+    let append = async |engine: &EmbeddedEngine, count| {
+        for _ in 0..count {
+            engine.commit(commit([write(at(1, 0), &[&value])])).await.unwrap();
+        }
+    };
+    append(&engine, 15).await;
+    let disk = disk.power_cycled(Loss::Everything);
+    assert!(disk.paths("wal/").len() > 4);
+    let (engine, _) = try_open(&disk, config.clone()).unwrap();
+    append(&engine, 60).await;
+    assert_eq!(engine.fault(), None);
+    let (engine, _) = try_open(&disk.power_cycled(Loss::Everything), config).unwrap();
+    assert_eq!(read_all(&engine, at(1, 0)).await.unwrap().len(), 75);
+}
+
+#[tokio::test]
 async fn another_size_of_log_segments_may_be_configured_later() {
     let disk = in_segments(30).await;
     let larger = EngineConfig { wal_segment_bytes: 64 << 10, ..tiny() };

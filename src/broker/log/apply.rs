@@ -218,6 +218,8 @@ impl Applier {
     pub(super) fn recovered(&mut self, position: Position) {
         self.recovering = false;
         self.position = position;
+        // The segments that were replayed are given back with all others that the start has found.
+        self.in_use = InUse::default();
         self.in_use.note(position.segment);
     }
 

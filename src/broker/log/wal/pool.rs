@@ -107,7 +107,14 @@ impl Pool {
 
     /// Takes back segments that are no longer needed.
     pub(in crate::broker::log) fn give_back(&self, sequences: impl IntoIterator<Item = u64>) {
-        self.state.lock().spares.extend(sequences);
+        let mut state = self.state.lock();
+        for sequence in sequences {
+            // Two turns on one file would be the end of the log.
+            if !state.spares.contains(&sequence) {
+                state.spares.push(sequence);
+            }
+        }
+        drop(state);
         self.changed.notify_all();
     }
 
