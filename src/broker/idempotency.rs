@@ -1,5 +1,6 @@
 //! The answers of recent commits by idempotency key: bounded by age, by tenant and in all.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -16,11 +17,15 @@ pub struct IdempotencyLimits {
     pub keys_per_tenant: usize,
     /// Keys of all tenants; about 250 bytes each.
     pub keys: usize,
+    /// Keys and answers of one tenant: a commit has an answer for each of its writes.
+    pub answers_per_tenant: usize,
+    /// Keys and answers of all tenants; about 50 bytes for an answer.
+    pub answers: usize,
 }
 
 impl Default for IdempotencyLimits {
     fn default() -> Self {
-        Self { keys_per_tenant: 1_000_000, keys: 2_000_000 }
+        Self { keys_per_tenant: 1_000_000, keys: 2_000_000, answers_per_tenant: 4_000_000, answers: 8_000_000 }
     }
 }
 
@@ -32,6 +37,13 @@ pub(super) struct Remembered {
     /// When the commit was accepted.
     pub(super) at: Timestamp,
     pub(super) appended: Box<[Appended]>,
+}
+
+impl Remembered {
+    /// What it counts towards the bounds of answers.
+    fn weight(&self) -> usize {
+        1 + self.appended.len()
+    }
 }
 
 /// What is known about a key.
@@ -51,6 +63,8 @@ pub(super) struct Idempotency {
     limits: IdempotencyLimits,
     by_key: HashMap<[u8; 16], Remembered>,
     by_tenant: HashMap<Tenant, Seen>,
+    /// Of everything in `by_key`.
+    weight: usize,
 }
 
 /// A tenant's keys in the order in which they were seen.
@@ -59,6 +73,8 @@ struct Seen {
     /// How many keys came before the first one here.
     forgotten: usize,
     keys: VecDeque<([u8; 16], Timestamp)>,
+    /// Of those that are known.
+    weight: usize,
 }
 
 impl Seen {
@@ -71,7 +87,7 @@ impl Seen {
 
 impl Idempotency {
     pub(super) fn new(limits: IdempotencyLimits) -> Self {
-        Self { limits, by_key: HashMap::new(), by_tenant: HashMap::new() }
+        Self { limits, by_key: HashMap::new(), by_tenant: HashMap::new(), weight: 0 }
     }
 
     pub(super) fn lookup(&self, key: &IdempotencyKey, now: Timestamp) -> Lookup<'_> {
@@ -88,16 +104,28 @@ impl Idempotency {
     }
 
     pub(super) fn insert(&mut self, key: [u8; 16], seen: Remembered) {
-        let (tenant, at) = (seen.tenant, seen.at);
+        let (tenant, at, weight) = (seen.tenant, seen.at, seen.weight());
         // Recovery learns a key from the manifest and again from the log.
-        if self.by_key.insert(key, seen).is_some_and(|old| old.at == at) {
+        if self.by_key.get(&key).is_some_and(|old| old.at == at) {
             return;
         }
-        self.by_tenant.entry(tenant).or_default().keys.push_back((key, at));
+        if let Some(old) = self.by_key.insert(key, seen) {
+            self.weight -= old.weight();
+            if let Some(of_tenant) = self.by_tenant.get_mut(&old.tenant) {
+                of_tenant.weight -= old.weight();
+            }
+        }
+        let of_tenant = self.by_tenant.entry(tenant).or_default();
+        of_tenant.keys.push_back((key, at));
+        of_tenant.weight += weight;
+        self.weight += weight;
         self.forget_expired(tenant, at);
-        self.forget_oldest(tenant, self.limits.keys_per_tenant);
+        self.forget_oldest(tenant, self.limits.keys_per_tenant, self.limits.answers_per_tenant);
         if self.by_key.len() > self.limits.keys {
-            self.forget_of_the_largest();
+            self.forget_of_the_largest(|seen| seen.keys.len());
+        }
+        while self.weight > self.limits.answers {
+            self.forget_of_the_largest(|seen| seen.weight);
         }
     }
 
@@ -113,22 +141,32 @@ impl Idempotency {
         self.by_tenant.keys().copied().collect()
     }
 
-    /// About `count` keys of a tenant in the order they were seen, the first `skip` ever seen left out; and what to skip
-    /// the next time, if there are more. So a large table is copied without keeping writers from it for long.
+    /// Keys of a tenant in the order they were seen, the first `skip` ever seen left out, until they and their answers are
+    /// `most` or more; and what to skip the next time, if there are more. So a large table is copied without keeping
+    /// writers from it for long.
     pub(super) fn slice(
         &self,
         tenant: Tenant,
         skip: usize,
-        count: usize,
+        most: usize,
     ) -> (Vec<([u8; 16], Remembered)>, Option<usize>) {
         let Some(seen) = self.by_tenant.get(&tenant) else { return (Vec::new(), None) };
         let from = skip.saturating_sub(seen.forgotten).min(seen.keys.len());
-        let to = from.saturating_add(count).min(seen.keys.len());
-        let known = seen.keys.range(from..to).filter_map(|(key, at)| {
-            let remembered = self.by_key.get(key)?;
-            (remembered.at == *at).then(|| (*key, remembered.clone()))
-        });
-        (known.collect(), (to < seen.keys.len()).then_some(seen.forgotten + to))
+        let (mut to, mut weight, mut known) = (from, 0, Vec::new());
+        for (key, at) in seen.keys.range(from..) {
+            if weight >= most {
+                break;
+            }
+            to += 1;
+            match self.by_key.get(key).filter(|remembered| remembered.at == *at) {
+                Some(remembered) => {
+                    weight += remembered.weight();
+                    known.push((*key, remembered.clone()));
+                }
+                None => weight += 1,
+            }
+        }
+        (known, (to < seen.keys.len()).then_some(seen.forgotten + to))
     }
 
     #[cfg(test)]
@@ -137,42 +175,47 @@ impl Idempotency {
     }
 
     fn forget_expired(&mut self, tenant: Tenant, now: Timestamp) {
-        let Some(seen) = self.by_tenant.get_mut(&tenant) else { return };
-        while let Some(&(key, at)) = seen.keys.front()
-            && expired(at, now)
+        while let Some(seen) = self.by_tenant.get(&tenant)
+            && seen.keys.front().is_none_or(|&(_, at)| expired(at, now))
         {
-            seen.pop();
-            forget(&mut self.by_key, &key, at);
+            self.forget_first(tenant);
+        }
+    }
+
+    fn forget_oldest(&mut self, tenant: Tenant, keep: usize, keep_weight: usize) {
+        while let Some(seen) = self.by_tenant.get(&tenant)
+            && (seen.keys.len() > keep || seen.weight > keep_weight)
+        {
+            self.forget_first(tenant);
+        }
+    }
+
+    /// A key that was used again after its window has a later entry in the queue, which must survive the earlier one.
+    fn forget_first(&mut self, tenant: Tenant) {
+        let Some(seen) = self.by_tenant.get_mut(&tenant) else { return };
+        if let Some((key, at)) = seen.pop()
+            && let Entry::Occupied(known) = self.by_key.entry(key)
+            && known.get().at == at
+        {
+            let weight = known.remove().weight();
+            seen.weight -= weight;
+            self.weight -= weight;
         }
         if seen.keys.is_empty() {
             self.by_tenant.remove(&tenant);
         }
     }
 
-    fn forget_oldest(&mut self, tenant: Tenant, keep: usize) {
-        let Some(seen) = self.by_tenant.get_mut(&tenant) else { return };
-        while seen.keys.len() > keep
-            && let Some((key, at)) = seen.pop()
-        {
-            forget(&mut self.by_key, &key, at);
-        }
-    }
-
     /// The tenant that holds the most pays, so that one tenant's flood does not make the others' retries unsafe. A
     /// sixteenth at a time keeps the search for that tenant rare.
-    fn forget_of_the_largest(&mut self) {
-        let largest = self.by_tenant.iter().max_by_key(|(_, seen)| seen.keys.len());
+    fn forget_of_the_largest(&mut self, size: impl Fn(&Seen) -> usize) {
+        let largest = self.by_tenant.iter().max_by_key(|(_, seen)| size(seen));
         if let Some((&tenant, seen)) = largest {
-            let keep = seen.keys.len() - seen.keys.len().div_ceil(16);
-            self.forget_oldest(tenant, keep);
+            let keep = size(seen) - size(seen).div_ceil(16);
+            while self.by_tenant.get(&tenant).is_some_and(|seen| size(seen) > keep) {
+                self.forget_first(tenant);
+            }
         }
-    }
-}
-
-/// A key that was used again after its window has a later entry in the queue, which must survive the earlier one.
-fn forget(by_key: &mut HashMap<[u8; 16], Remembered>, key: &[u8; 16], at: Timestamp) {
-    if by_key.get(key).is_some_and(|seen| seen.at == at) {
-        by_key.remove(key);
     }
 }
 
@@ -186,6 +229,9 @@ mod tests {
 
     const TENANT: Tenant = Tenant(uuid::Uuid::from_u128(1));
     const OTHER: Tenant = Tenant(uuid::Uuid::from_u128(2));
+
+    const ROOMY: IdempotencyLimits =
+        IdempotencyLimits { keys_per_tenant: 100, keys: 100, answers_per_tenant: 1000, answers: 1000 };
 
     fn key(n: u8) -> IdempotencyKey {
         IdempotencyKey { key: [n; 16], digest: [0; 16] }
@@ -214,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_table_is_copied_in_slices_while_it_changes() {
-        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 5, keys: 100 });
+        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 5, keys: 100, ..ROOMY });
         for n in 1..=5 {
             table.insert([n; 16], seen(TENANT, 0));
         }
@@ -230,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_tenant_at_its_bound_forgets_its_own_oldest() {
-        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 2, keys: 100 });
+        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 2, keys: 100, ..ROOMY });
         table.insert([9; 16], seen(OTHER, 0));
         for n in 1..=3 {
             table.insert([n; 16], seen(TENANT, 0));
@@ -240,12 +286,63 @@ mod tests {
 
     #[test]
     fn at_the_common_bound_the_largest_tenant_pays() {
-        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 100, keys: 4 });
+        let mut table = Idempotency::new(IdempotencyLimits { keys_per_tenant: 100, keys: 4, ..ROOMY });
         for n in 1..=3 {
             table.insert([n; 16], seen(TENANT, 0));
         }
         table.insert([8; 16], seen(OTHER, 0));
         table.insert([9; 16], seen(OTHER, 0));
         assert_eq!([1, 2, 3, 8, 9].map(|n| knows(&table, n, 0)), [false, true, true, true, true]);
+    }
+
+    /// A commit of many writes.
+    fn many(tenant: Tenant, at: i64, writes: usize) -> Remembered {
+        let to = crate::names::TopicPartition { topic: crate::names::TopicId(uuid::Uuid::nil()), partition: 0 };
+        let answer = Appended { to, first: crate::names::Offset(0), count: 1, timestamp: Timestamp(at) };
+        Remembered { appended: vec![answer; writes].into(), ..seen(tenant, at) }
+    }
+
+    fn known(table: &Idempotency, keys: impl IntoIterator<Item = u8>) -> Vec<u8> {
+        keys.into_iter().filter(|&n| table.lookup(&key(n), Timestamp(0)) != Lookup::New).collect()
+    }
+
+    #[test]
+    fn a_tenant_whose_commits_have_many_answers_forgets_its_own_oldest() {
+        let mut table = Idempotency::new(IdempotencyLimits { answers_per_tenant: 25, ..ROOMY });
+        table.insert([9; 16], many(OTHER, 0, 20));
+        for n in 1..=4 {
+            table.insert([n; 16], many(TENANT, 0, 9));
+        }
+        assert_eq!(known(&table, [1, 2, 3, 4, 9]), [3, 4, 9]);
+        let day = i64::try_from(WINDOW.as_millis()).unwrap();
+        table.insert([4; 16], many(TENANT, day, 3));
+        table.sweep(Timestamp(day));
+        assert_eq!(table.weight, 4, "what is forgotten or used again does not count");
+        table.sweep(Timestamp(2 * day));
+        assert_eq!((table.weight, table.tenants().len()), (0, 0));
+    }
+
+    #[test]
+    fn at_the_common_bound_of_answers_the_tenant_with_the_most_pays() {
+        let mut table = Idempotency::new(IdempotencyLimits { answers: 30, ..ROOMY });
+        for n in 1..=3 {
+            table.insert([n; 16], seen(OTHER, 0));
+        }
+        for n in 4..=7 {
+            table.insert([n; 16], many(TENANT, 0, 9));
+        }
+        assert_eq!(known(&table, 1..=7), [1, 2, 3, 6, 7]);
+    }
+
+    #[test]
+    fn a_slice_is_bounded_by_its_answers() {
+        let mut table = Idempotency::new(ROOMY);
+        for n in 1..=3 {
+            table.insert([n; 16], many(TENANT, 0, 9));
+        }
+        let (first, next) = table.slice(TENANT, 0, 11);
+        assert_eq!((first.len(), next), (2, Some(2)));
+        let (second, next) = table.slice(TENANT, 2, 11);
+        assert_eq!((second.len(), next), (1, None));
     }
 }

@@ -24,8 +24,8 @@ const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
 const REMOVALS_PER_STEP: usize = 64;
 const PAUSE_BETWEEN_STEPS: Duration = Duration::from_millis(10);
 
-/// The commit thread waits for the copying of at most this many keys.
-const KEYS_PER_SLICE: usize = 1024;
+/// The commit thread waits for the copying of about this many keys and answers, or of one key's.
+const ANSWERS_PER_SLICE: usize = 2048;
 
 /// What a checkpoint makes durable.
 pub(super) struct Snapshot {
@@ -186,7 +186,7 @@ impl Checkpointer {
         for tenant in tenants {
             let mut from = Some(0);
             while let Some(skip) = from {
-                let (slice, next) = self.shared.keys.lock().slice(tenant, skip, KEYS_PER_SLICE);
+                let (slice, next) = self.shared.keys.lock().slice(tenant, skip, ANSWERS_PER_SLICE);
                 all.extend(slice);
                 from = next;
             }

@@ -33,7 +33,7 @@ const PATH: &str = "meta/manifest";
 const NEW_PATH: &str = "meta/manifest.new";
 const MAGIC: &[u8; 8] = b"WEIRMAN1";
 const HEADER_BYTES: usize = 20;
-/// A manifest is never larger, in bytes; a million partitions and two million keys take less.
+/// A manifest is never larger, in bytes; a million partitions, two million keys and eight million answers take less.
 const BYTES_MAX: u64 = 2 << 30;
 
 /// See the module's text.
@@ -82,8 +82,17 @@ impl Manifest {
 
     /// Replaces the manifest. Durable when it returns: the old one or the new one is there at any moment.
     pub(super) fn store(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.store_bounded(disk, BYTES_MAX)
+    }
+
+    /// What could not be read again is not written: the old one is the better one then.
+    fn store_bounded(&self, disk: &dyn Disk, bytes_max: u64) -> io::Result<()> {
+        let bytes = self.encode();
+        if len64(bytes.len()) > bytes_max {
+            return Err(io::Error::other("the manifest would be larger than a start accepts"));
+        }
         let file = disk.open(NEW_PATH, Open::Empty)?;
-        file.write_at(&self.encode(), 0)?;
+        file.write_at(&bytes, 0)?;
         file.sync()?;
         disk.rename(NEW_PATH, PATH)?;
         disk.sync_dir(DIR)
@@ -245,6 +254,18 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         assert_eq!(Manifest::decode(&example().encode()), Some(example()));
+    }
+
+    #[test]
+    fn a_manifest_that_could_not_be_read_again_does_not_replace_the_old_one() {
+        let disk = disk::sim::SimDisk::new();
+        example().store(&disk).unwrap();
+        let large = Manifest { garbage: vec![SegmentKey { partition: 5, base: Offset(77) }; 100], ..example() };
+        let bytes_max = len64(large.encode().len());
+        large.store_bounded(&disk, bytes_max - 1).unwrap_err();
+        assert_eq!(Manifest::load(&disk).unwrap(), Some(example()));
+        large.store_bounded(&disk, bytes_max).unwrap();
+        assert_eq!(Manifest::load(&disk).unwrap(), Some(large));
     }
 
     #[test]
