@@ -191,3 +191,23 @@ async fn writers_are_refused_not_kept_waiting_when_copies_find_the_disk_full() {
     }
     assert!(refused > 0);
 }
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_uses_old_files_of_the_log_again() {
+    let sim = SimDisk::new();
+    let config = EngineConfig { checkpoint_bytes: 1 << 20, ..tiny() };
+    let open = |disk| EmbeddedEngine::open_on(Arc::new(disk), config.clone(), clock()).unwrap().0;
+    let engine = open(FaultyDisk::new(sim.clone()));
+    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    let value = "x".repeat(5000);
+    for _ in 0..15 {
+        engine.commit(commit([write(at(1, 0), &[&value])])).await.unwrap();
+    }
+    engine.close().await;
+    drop(engine);
+    let full = FaultyDisk::new(sim);
+    full.plan(fault(Operation::Create, "wal/", Errno::NOSPC));
+    let engine = open(full.clone());
+    engine.commit(commit([write(at(1, 0), &["more"])])).await.unwrap();
+    assert_eq!((read_all(&engine, at(1, 0)).await.unwrap().len(), full.failed()), (16, 0));
+}

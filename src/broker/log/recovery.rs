@@ -244,12 +244,16 @@ impl Recovery {
     fn run(mut self, lock: Box<dyn Any + Send + Sync>, report: &mut RecoveryReport) -> Result<Log, OpenError> {
         let position = if report.created { self.start } else { self.replay(report)? };
         let shared = Arc::clone(&self.shared);
+        // First, so that the start uses one of them again if it can: there may be no space for a new file.
+        let oldest_needed = self.start.segment;
+        let (older, others) = self.sequences.iter().partition::<Vec<_>, _>(|&&sequence| sequence < oldest_needed);
+        self.keep_spares(&older)?;
         let first = shared.pool.prepare_now()?;
         let position = Position { segment: first.sequence, at: len64(BLOCK_BYTES), ..position };
         self.applier.recovered(position);
         let mut checkpointer = Checkpointer::new(Arc::clone(&shared), std::mem::take(&mut self.garbage));
         checkpointer.checkpoint(self.applier.snapshot())?;
-        self.keep_spares()?;
+        self.keep_spares(&others)?;
         let writer = Writer::new(Arc::clone(&shared.pool), first, shared.config.wal_segment_bytes, position);
         let frame = FrameBuilder::new(Seal::of(shared.store));
         let committer = Committer::new(Arc::clone(&shared), writer, frame, self.next_partition);
@@ -281,9 +285,9 @@ impl Recovery {
     }
 
     /// Segments of the log that were there and are not needed: as spares if they have the right size.
-    fn keep_spares(&self) -> io::Result<()> {
+    fn keep_spares(&self, sequences: &[u64]) -> io::Result<()> {
         let disk = &*self.shared.disk;
-        for &sequence in &self.sequences {
+        for &sequence in sequences {
             let path = wal::segment::path(sequence);
             if disk.open(&path, Open::Existing)?.size()? == self.shared.config.wal_segment_bytes {
                 self.shared.pool.give_back([sequence]);
