@@ -211,3 +211,22 @@ async fn a_start_on_a_full_disk_uses_old_files_of_the_log_again() {
     engine.commit(commit([write(at(1, 0), &["more"])])).await.unwrap();
     assert_eq!((read_all(&engine, at(1, 0)).await.unwrap().len(), full.failed()), (16, 0));
 }
+
+#[tokio::test]
+async fn a_topic_can_be_deleted_while_copies_wait_for_space() {
+    let sim = SimDisk::new();
+    let disk = FaultyDisk::new(sim.clone());
+    // Whatever waits to be copied fills the backlog.
+    let config = EngineConfig { backlog_bytes_max: 0, ..tiny() };
+    let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), config, clock()).unwrap();
+    let s = Setup { sim, disk, engine };
+    for n in [1, 2] {
+        s.engine.ensure_topic(&TopicSpec { id: topic(n), partitions: 1 }).await.unwrap();
+    }
+    s.disk.plan(fault(Operation::Write, "seg/", Errno::NOSPC));
+    let (acked, refused) = s.append_until_refused().await;
+    assert_eq!(refused, CommitError::ReadOnly);
+    s.engine.delete_topic(topic(2)).await.unwrap();
+    assert!(s.engine.bounds(at(2, 0)).is_err());
+    assert_eq!(s.after_power_cut().await.len(), acked);
+}

@@ -106,8 +106,9 @@ impl Committer {
 
     fn commit_group(&mut self, group: &mut Vec<Request>) -> io::Result<()> {
         let shared = &self.shared;
-        // The copies into segments cannot keep up, or there is no space for them.
-        if !shared.backlog.wait_for_room(|| shared.read_only.load(Ordering::SeqCst)) {
+        // The copies into segments cannot keep up, or there is no space for them. Deleting makes some, and adds little.
+        let deletes = group.iter().all(|request| matches!(request, Request::Delete { .. }));
+        if !deletes && !shared.backlog.wait_for_room(|| shared.read_only.load(Ordering::SeqCst)) {
             group.drain(..).for_each(refuse_full);
             return Ok(());
         }
