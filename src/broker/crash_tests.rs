@@ -282,3 +282,28 @@ async fn a_stopped_disk_stops_the_engine_and_says_why() {
     assert_eq!(refused, Err(CommitError::Stopped));
     assert!(engine.fault().unwrap().contains("the power is gone"));
 }
+
+#[tokio::test]
+async fn files_of_a_topic_whose_writes_and_deletion_are_replayed_are_removed() {
+    let disk = SimDisk::new();
+    let (engine, _) = open(&disk).unwrap();
+    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.commit(commit([write(at(1, 0), &["a"])])).await.unwrap();
+    let eventually_files = async |disk: &SimDisk, there: bool| {
+        let waiting = async {
+            while disk.paths("seg/").is_empty() == there {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("files come and go");
+    };
+    eventually_files(&disk, true).await;
+    // The name is on the disk when the power goes, as the kernel writes it out within seconds.
+    super::disk::Disk::sync_dir(&disk, "seg/00").unwrap();
+    engine.delete_topic(topic(1)).await.unwrap();
+    let survived = disk.power_cycled(Loss::Everything);
+    assert_eq!(survived.paths("seg/").len(), 1);
+    let (_engine, report) = open(&survived).unwrap();
+    assert_eq!(report.records_replayed, 1);
+    eventually_files(&survived, false).await;
+}

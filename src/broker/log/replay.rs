@@ -69,6 +69,10 @@ impl<'a> Replay<'a> {
         self.settle_created(&mut group);
         group.next_partition = self.next_partition;
         let changes = !group.changes.is_empty();
+        if group.changes.iter().any(|change| matches!(change, Change::Deleted(..))) {
+            // The topic may have got files before, for what was not applied again yet; they must be known to be removed.
+            self.apply()?;
+        }
         self.groups.push(group);
         self.frames += 1;
         // Later frames look up what this one created.
