@@ -66,12 +66,28 @@ impl Provisioner {
     /// write to it when the answer arrives; if this process dies before, [`Self::reconcile`] does it at the next start.
     pub async fn ensure(&self, topic: &Topic) -> Result<(), ProvisionError> {
         let spec = TopicSpec { id: topic.id, partitions: topic.partitions };
-        if self.known.lock().held.get(&topic.id).is_some_and(|held| *held >= spec.partitions) {
-            return Ok(());
+        {
+            let known = self.known.lock();
+            // The caller's view may be older than the purge.
+            let dropped = known.dropped.contains(&topic.id);
+            if dropped || known.held.get(&topic.id).is_some_and(|held| *held >= spec.partitions) {
+                return Ok(());
+            }
         }
         let refused = |source| ProvisionError::Engine { topic: topic.name.to_string(), source };
         self.engine.ensure_topic(&spec).await.map_err(refused)?;
-        self.known.lock().held.insert(topic.id, spec.partitions);
+        let dropped = {
+            let mut known = self.known.lock();
+            let dropped = known.dropped.contains(&topic.id);
+            if !dropped {
+                known.held.insert(topic.id, spec.partitions);
+            }
+            dropped
+        };
+        if dropped {
+            // Purged meanwhile, perhaps before the engine made it again.
+            self.engine.delete_topic(topic.id).await.map_err(refused)?;
+        }
         Ok(())
     }
 
@@ -95,14 +111,18 @@ impl Provisioner {
             tracing::info!(topics = due, "purged deleted topics whose time was over");
         }
         for id in self.catalog.purged_topics().await? {
-            if self.known.lock().dropped.contains(&id) {
+            // Before the engine is asked, so that nobody makes it again unseen.
+            if !self.known.lock().dropped.insert(id) {
                 continue;
             }
             let refused = |source| ProvisionError::Engine { topic: id.to_string(), source };
-            self.engine.delete_topic(id).await.map_err(refused)?;
+            let done = self.engine.delete_topic(id).await.map_err(refused);
             let mut known = self.known.lock();
+            if done.is_err() {
+                known.dropped.remove(&id);
+            }
+            done?;
             known.held.remove(&id);
-            known.dropped.insert(id);
         }
         Ok(())
     }

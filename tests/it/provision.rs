@@ -49,4 +49,6 @@ async fn records_go_when_the_topic_is_purged_and_not_when_it_is_deleted() {
     provision.reconcile().await.unwrap();
     assert_eq!(engine.bounds(at), Err(FetchError::UnknownPartition(at)));
     provision.reconcile().await.unwrap();
+    provision.ensure(&topic).await.unwrap();
+    assert!(engine.bounds(at).is_err(), "an old view of the catalog does not bring it back");
 }
