@@ -19,6 +19,8 @@ mod testing;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 pub use self::end::EndReason;
 pub use self::feed::Records;
 pub use self::locate::{Gap, LocateError, OnGap};
@@ -45,6 +47,8 @@ pub struct Gateway {
     clock: Arc<dyn Clock>,
     in_turn: Arc<InTurn>,
     streams: Streams,
+    /// Partitions that pages are being read from, over all callers.
+    reading: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -52,7 +56,8 @@ impl Gateway {
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>, catalog: Catalog, clock: Arc<dyn Clock>) -> Self {
         let streams = Streams::new(STREAMS_MAX, STREAMS_PER_TENANT_MAX);
-        Self { engine, catalog, clock, in_turn: Arc::default(), streams }
+        let reading = Arc::new(Semaphore::new(read::READING_MAX));
+        Self { engine, catalog, clock, in_turn: Arc::default(), streams, reading }
     }
 
     /// Open streams, to count and bound them.

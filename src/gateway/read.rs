@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::locate::{Gap, LocateError, Locator, OnGap};
+use super::locate::{Gap, LocateError, Locator, OnGap, PARTITIONS_MAX};
 use super::places::{Places, Slot};
 use super::position::Position;
 use crate::broker::engine::{Engine, FetchError};
@@ -22,6 +23,10 @@ use crate::names::{Offset, TopicPartition};
 const SCAN_BYTES_MAX: usize = 8 << 20;
 /// Bytes asked for at a time, by partition.
 const FETCH_BYTES: usize = 64 << 10;
+
+/// Partitions that may be read for pages at the same time, over all callers. A page takes one for each of its partitions,
+/// because that is how many batches it holds at once.
+pub(super) const READING_MAX: usize = 4 * PARTITIONS_MAX;
 
 /// Which page.
 #[derive(Debug, Clone)]
@@ -140,7 +145,7 @@ impl Gateway {
     /// Reads one page.
     pub async fn read(&self, grants: &[Grant<Consume>], request: ReadRequest) -> Result<Page, LocateError> {
         let topics: Vec<Arc<Topic>> = grants.iter().map(|grant| Arc::clone(grant.resource())).collect();
-        read_page(&self.locator(), &topics, request).await
+        read_page(&self.locator(), &self.reading, &topics, request).await
     }
 
     /// Reads one record.
@@ -179,7 +184,12 @@ impl Gateway {
     }
 }
 
-async fn read_page(locator: &Locator<'_>, topics: &[Arc<Topic>], request: ReadRequest) -> Result<Page, LocateError> {
+async fn read_page(
+    locator: &Locator<'_>,
+    reading: &Semaphore,
+    topics: &[Arc<Topic>],
+    request: ReadRequest,
+) -> Result<Page, LocateError> {
     let chosen = request.partitions.as_deref();
     let until = match &request.to {
         None => None,
@@ -191,9 +201,15 @@ async fn read_page(locator: &Locator<'_>, topics: &[Arc<Topic>], request: ReadRe
     let mut watch = (!request.wait.is_zero()).then(|| locator.engine.watch(&places.addresses()));
     let begin = places.clone();
     let mut merge = Merge { engine: locator.engine, until, places, heads: HashMap::new(), scanned: 0 };
+    let shares = u32::try_from(merge.places.len().min(PARTITIONS_MAX)).unwrap_or(u32::MAX);
     let mut records = Vec::new();
     loop {
-        merge.take(&request, &mut records).await?;
+        // Held only while something is fetched: one that waits holds neither a place nor what it fetched.
+        let reads = reading.acquire_many(shares).await;
+        let taken = merge.take(&request, &mut records).await;
+        merge.heads = HashMap::new();
+        drop(reads);
+        taken?;
         let Some(watch) = watch.as_mut().filter(|_| records.is_empty()) else { break };
         if merge.finished() || tokio::time::timeout_at(deadline, watch.changed()).await.is_err() {
             break;
@@ -290,7 +306,11 @@ mod tests {
         let engine = testing::engine(&[&topic]).await;
         testing::append(&*engine, &topic, 0, &[10, 30, 50]).await;
         testing::append(&*engine, &topic, 1, &[20, 40]).await;
-        read_page(&Locator { engine: &*engine, clock: &SystemClock }, &[topic], request).await.unwrap()
+        read_with(&*engine, &Semaphore::new(READING_MAX), topic, request).await
+    }
+
+    async fn read_with(engine: &dyn Engine, reading: &Semaphore, topic: Arc<Topic>, request: ReadRequest) -> Page {
+        read_page(&Locator { engine, clock: &SystemClock }, reading, &[topic], request).await.unwrap()
     }
 
     fn times(page: &Page) -> Vec<i64> {
@@ -333,14 +353,32 @@ mod tests {
     async fn a_long_poll_answers_when_the_first_record_is_written() {
         let topic = testing::topic("orders", 1);
         let engine = testing::engine(&[&topic]).await;
+        let reading = Arc::new(Semaphore::new(READING_MAX));
         let request = ReadRequest { wait: Duration::from_secs(30), ..ReadRequest::new(Position::Latest, 10) };
         let reader = tokio::spawn({
-            let (engine, topic) = (Arc::clone(&engine), Arc::clone(&topic));
-            async move { read_page(&Locator { engine: &*engine, clock: &SystemClock }, &[topic], request).await }
+            let (engine, topic, reading) = (Arc::clone(&engine), Arc::clone(&topic), Arc::clone(&reading));
+            async move { read_with(&*engine, &reading, topic, request).await }
         });
         tokio::task::yield_now().await;
+        assert_eq!(reading.available_permits(), READING_MAX, "one that waits keeps nobody from reading");
         testing::append(&*engine, &topic, 0, &[7]).await;
-        assert_eq!(times(&reader.await.unwrap().unwrap()), [7]);
+        assert_eq!(times(&reader.await.unwrap()), [7]);
+        assert_eq!(reading.available_permits(), READING_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_page_waits_until_there_is_room_for_each_of_its_partitions() {
+        let topic = testing::topic("orders", 2);
+        let engine = testing::engine(&[&topic]).await;
+        testing::append(&*engine, &topic, 0, &[7]).await;
+        let reading = Semaphore::new(2);
+        let another = reading.acquire().await.unwrap();
+        let mut page =
+            Box::pin(read_with(&*engine, &reading, Arc::clone(&topic), ReadRequest::new(Position::Earliest, 1)));
+        let early = tokio::time::timeout(Duration::from_millis(20), page.as_mut()).await;
+        assert!(early.is_err(), "read without room");
+        drop(another);
+        assert_eq!(times(&page.await), [7]);
     }
 
     #[tokio::test]
