@@ -21,6 +21,8 @@ use crate::names::{Offset, TopicPartition};
 
 /// Most bytes looked at for one page, when a key leaves most records out.
 const SCAN_BYTES_MAX: usize = 8 << 20;
+/// What looking at a record costs besides its bytes, so that empty ones are bounded too.
+const RECORD_COST: usize = 64;
 /// Bytes asked for at a time, by partition.
 const FETCH_BYTES: usize = 64 << 10;
 
@@ -41,7 +43,7 @@ pub struct ReadRequest {
     pub on_gap: OnGap,
     /// At most so many records.
     pub records_max: usize,
-    /// At most about so many bytes of keys and values, but at least one record.
+    /// At most about so many bytes of keys, headers and values, but at least one record.
     pub bytes_max: usize,
     /// Only records with exactly this key.
     pub key: Option<Bytes>,
@@ -102,7 +104,9 @@ impl ReadRecord {
     }
 
     fn bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + of(value)).sum();
+        of(&self.key) + of(&self.value) + headers
     }
 }
 
@@ -211,7 +215,9 @@ async fn read_page(
         drop(reads);
         taken?;
         let Some(watch) = watch.as_mut().filter(|_| records.is_empty()) else { break };
-        if merge.finished() || tokio::time::timeout_at(deadline, watch.changed()).await.is_err() {
+        // One that has looked at enough says how far it came: the caller goes on from there.
+        let over = merge.finished() || merge.scanned_enough();
+        if over || tokio::time::timeout_at(deadline, watch.changed()).await.is_err() {
             break;
         }
     }
@@ -234,7 +240,7 @@ impl Merge<'_> {
     async fn take(&mut self, request: &ReadRequest, records: &mut Vec<ReadRecord>) -> Result<(), LocateError> {
         let slots: Vec<Slot> = self.places.slots().collect();
         let mut bytes = 0;
-        while records.len() < request.records_max && bytes < request.bytes_max && self.scanned < SCAN_BYTES_MAX {
+        while records.len() < request.records_max && bytes < request.bytes_max && !self.scanned_enough() {
             let mut first: Option<(Timestamp, Slot)> = None;
             for slot in &slots {
                 if let Some(timestamp) = self.head(*slot).await? {
@@ -244,7 +250,7 @@ impl Merge<'_> {
             let Some((_, slot)) = first else { return Ok(()) };
             let Some(record) = self.heads.get_mut(&slot).and_then(VecDeque::pop_front) else { return Ok(()) };
             self.places.set(slot, Offset(record.offset.0 + 1));
-            self.scanned += record.bytes();
+            self.scanned += record.bytes() + RECORD_COST;
             if request.key.as_ref().is_some_and(|key| record.key.as_ref() != Some(key)) {
                 continue;
             }
@@ -286,6 +292,10 @@ impl Merge<'_> {
 
     fn end_of(&self, slot: Slot, end: Offset) -> Offset {
         self.until.as_ref().map_or(end, |until| until.place(slot).next.min(end))
+    }
+
+    fn scanned_enough(&self) -> bool {
+        self.scanned >= SCAN_BYTES_MAX
     }
 
     /// Whether nothing more can come before `to`.
@@ -340,6 +350,26 @@ mod tests {
         let page = page(request).await;
         assert_eq!(times(&page), [40]);
         assert_eq!(page.behind(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_search_for_a_key_answers_with_how_far_it_came_instead_of_reading_everything() {
+        let topic = testing::topic("orders", 1);
+        let engine = testing::engine(&[&topic]).await;
+        let records_max = SCAN_BYTES_MAX / RECORD_COST;
+        for _ in 0..records_max / 1000 + 1 {
+            testing::append(&*engine, &topic, 0, &[1; 1000]).await;
+        }
+        let request = ReadRequest {
+            key: Some(Bytes::from_static(b"none")),
+            wait: Duration::from_secs(600),
+            ..ReadRequest::new(Position::Earliest, 10)
+        };
+        let reading = Semaphore::new(READING_MAX);
+        let page = read_with(&*engine, &reading, topic, request);
+        let page = tokio::time::timeout(Duration::from_secs(60), page).await.expect("waits though it has seen enough");
+        let next = page.next.place(Slot { topic: 0, partition: 0 }).next.0;
+        assert!(page.records.is_empty() && next > 0 && page.behind() > 0, "{next}");
     }
 
     #[tokio::test]
