@@ -46,6 +46,8 @@ pub enum Fed {
         /// Skipped.
         skipped: u64,
     },
+    /// Records were looked at, none is to be given, and there may be more: ask again, without waiting.
+    Scanned,
     /// The end of every partition is reached; wait for [`Feed::changed`].
     Nothing,
     /// Every partition has reached its `until`.
@@ -210,43 +212,38 @@ impl Feed {
         Ok(if self.reached_until() { Fed::ReachedUntil } else { Fed::Nothing })
     }
 
+    /// Fetches once at most, so that whoever asks can look around between two fetches.
     async fn poll_slot(&mut self, slot: Slot) -> Result<Option<Fed>, FetchError> {
         let at = self.places.address(slot);
-        let until = self.until(at);
-        // More than one round only where nothing of what was fetched is to be given.
-        loop {
-            let next = self.places.place(slot).next;
-            let bounds = self.engine.bounds(at)?;
-            if next < bounds.start {
+        let next = self.places.place(slot).next;
+        let bounds = self.engine.bounds(at)?;
+        if next < bounds.start {
+            return self.gap(slot, bounds.start).map(Some);
+        }
+        let end = self.until(at).map_or(bounds.end, |until| until.min(bounds.end));
+        if next >= end {
+            return Ok(None);
+        }
+        if let Some(sampler) = self.sampler.as_mut().filter(|sampler| sampler.allowed() == 0) {
+            sampler.skipped += end.0.saturating_sub(next.0).max(0).unsigned_abs();
+            self.places.set(slot, end);
+            self.moved_unseen = true;
+            return Ok(None);
+        }
+        let fetched = match self.engine.fetch(at, next, CHUNK_BYTES).await {
+            Ok(fetched) => fetched,
+            Err(FetchError::OutOfRange(bounds)) if next < bounds.start => {
                 return self.gap(slot, bounds.start).map(Some);
             }
-            let end = until.map_or(bounds.end, |until| until.min(bounds.end));
-            if next >= end {
-                return Ok(None);
-            }
-            if let Some(sampler) = self.sampler.as_mut().filter(|sampler| sampler.allowed() == 0) {
-                sampler.skipped += end.0.saturating_sub(next.0).max(0).unsigned_abs();
-                self.places.set(slot, end);
-                self.moved_unseen = true;
-                return Ok(None);
-            }
-            let fetched = match self.engine.fetch(at, next, CHUNK_BYTES).await {
-                Ok(fetched) => fetched,
-                Err(FetchError::OutOfRange(bounds)) if next < bounds.start => {
-                    return self.gap(slot, bounds.start).map(Some);
-                }
-                Err(error) => return Err(error),
-            };
-            let Some(last) = fetched.batches.last() else { return Ok(None) };
-            let reached = last.next_offset().min(end);
-            let topic = Arc::clone(&self.places.topics[slot.topic].topic);
-            let partition = self.places.place(slot).partition;
-            let key = self.options.key.clone();
-            let records = Records { topic, slot, partition, batches: fetched.batches, from: next, until: reached, key };
-            if let Some(records) = self.give(records) {
-                return Ok(Some(Fed::Records(records)));
-            }
-        }
+            Err(error) => return Err(error),
+        };
+        let Some(last) = fetched.batches.last() else { return Ok(None) };
+        let reached = last.next_offset().min(end);
+        let topic = Arc::clone(&self.places.topics[slot.topic].topic);
+        let partition = self.places.place(slot).partition;
+        let key = self.options.key.clone();
+        let records = Records { topic, slot, partition, batches: fetched.batches, from: next, until: reached, key };
+        Ok(Some(self.give(records).map_or(Fed::Scanned, Fed::Records)))
     }
 
     /// Moves the place and cuts the records to what may be given; `None` if that is nothing.
@@ -359,10 +356,15 @@ mod tests {
 
     async fn offsets(feed: &mut Feed) -> Vec<(u32, i64)> {
         let mut seen = Vec::new();
-        while let Fed::Records(records) = feed.poll().await.unwrap() {
-            seen.extend(records.iter().map(|(_, record)| (records.partition, record.offset.0)));
+        loop {
+            match feed.poll().await.unwrap() {
+                Fed::Records(records) => {
+                    seen.extend(records.iter().map(|(_, record)| (records.partition, record.offset.0)));
+                }
+                Fed::Scanned => {}
+                _ => return seen,
+            }
         }
-        seen
     }
 
     #[tokio::test]
@@ -438,6 +440,20 @@ mod tests {
         assert_eq!(feed.places().place(Slot { topic: 0, partition: 0 }).next, Offset(5));
         assert!(feed.take_moved_unseen());
         assert!(!feed.take_moved_unseen());
+    }
+
+    #[tokio::test]
+    async fn a_search_for_a_key_looks_at_one_chunk_at_a_time() {
+        let options = FeedOptions { key: Some(Bytes::from_static(b"none")), ..FeedOptions::default() };
+        let (engine, topic, mut feed) = feed(options, 1).await;
+        let large: Vec<i64> = (0..5000).collect();
+        testing::append(&*engine, &topic, 0, &large).await;
+        testing::append(&*engine, &topic, 0, &large).await;
+        for reached in [5000, 10_000] {
+            assert!(matches!(feed.poll().await.unwrap(), Fed::Scanned));
+            assert_eq!(feed.places().place(Slot { topic: 0, partition: 0 }).next, Offset(reached));
+        }
+        assert!(matches!(feed.poll().await.unwrap(), Fed::Nothing));
     }
 
     #[tokio::test]

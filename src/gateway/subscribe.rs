@@ -153,6 +153,8 @@ pub struct Subscription {
     lifetime: Duration,
     reauthorise_at: Instant,
     checkpoint_at: Option<Instant>,
+    /// Records were looked at that are not for this stream, and there may be more.
+    scanning: bool,
     session_until: Option<OffsetDateTime>,
     /// One timer and one shutdown listener for the life of the stream, instead of one per wait.
     timer: Pin<Box<Sleep>>,
@@ -207,6 +209,7 @@ impl Gateway {
             lifetime,
             reauthorise_at: now,
             checkpoint_at: None,
+            scanning: false,
             session_until: request.session_until,
             timer: Box::pin(tokio::time::sleep(REAUTHORISE_EVERY)),
             shutdown: Box::pin(shutdown.clone().cancelled_owned()),
@@ -265,6 +268,10 @@ impl Subscription {
             Ok(Fed::Sampled { shown, skipped }) => Some(Event::Sampled { shown, skipped }),
             Ok(Fed::ReachedUntil) => Some(self.finish(EndReason::ReachedTo)),
             Ok(Fed::ReachedLimit) => Some(self.finish(EndReason::ReachedLimit)),
+            Ok(Fed::Scanned) => {
+                self.scanning = true;
+                self.checkpoint()
+            }
             Ok(Fed::Nothing) => self.checkpoint(),
             Err(error) => self.failed(&error),
         }
@@ -272,6 +279,11 @@ impl Subscription {
 
     /// Waits until [`Self::ready`] may have something. Cancel-safe.
     pub async fn wait(&mut self) {
+        if std::mem::take(&mut self.scanning) {
+            // A search through all that is kept must not keep others from running, nor itself from noticing its end.
+            tokio::task::yield_now().await;
+            return;
+        }
         let now = Instant::now();
         let due = [Some(self.ends_at), Some(self.reauthorise_at), self.checkpoint_at, self.feed.due()];
         let due = due.into_iter().flatten().min().unwrap_or(now + REAUTHORISE_EVERY);
