@@ -199,6 +199,12 @@ async fn several_topics_are_read_as_one_as_far_as_they_may_be() {
     caller.get("/v1/records?topics=nothing.*").await.problem(404, "not-found");
     caller.get("/v1/records?topics=NO").await.problem(400, "malformed-query");
     caller.get("/v1/records").await.problem(400, "malformed-query");
+    let beginnings = |count: usize| (0..count).map(|n| format!("none{n}.*,")).collect::<String>();
+    let same = "flights.*,".repeat(100);
+    caller.get(&format!("/v1/records?topics={}{same}", beginnings(31))).await.status(200);
+    let refused = caller.get(&format!("/v1/records?topics={}{same}", beginnings(32))).await;
+    let problem = refused.problem(400, "malformed-query");
+    assert_eq!(problem["detail"], "`topics` takes at most 32 beginnings with `*`.");
 }
 
 #[tokio::test]

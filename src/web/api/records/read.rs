@@ -32,6 +32,8 @@ const PAGE_BYTES_MAX: usize = 8 << 20;
 const PAGE_BYTES: usize = 1 << 20;
 /// Longest wait of a long poll.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Most beginnings of names in `topics`: each is compared with the name of every topic.
+const PREFIXES_MAX: usize = 32;
 /// What a client that reconnects has seen last.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -455,13 +457,18 @@ type Topics = (Vec<Grant<Consume>>, Vec<String>);
 fn topics_of(state: &WebState, actor: &std::sync::Arc<Actor>, text: Option<&str>) -> Result<Topics, Problem> {
     let text = text.ok_or_else(|| malformed("`topics` is needed: names, or beginnings with `*`.".to_owned()))?;
     let mut grants: Vec<Grant<Consume>> = Vec::new();
-    let mut prefixes = Vec::new();
+    let mut prefixes: Vec<String> = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         if grants.len() > crate::gateway::locate::PARTITIONS_MAX {
             break;
         }
         if let Some(prefix) = part.strip_suffix('*') {
-            prefixes.push(prefix.to_owned());
+            if prefixes.iter().all(|known| known != prefix) {
+                prefixes.push(prefix.to_owned());
+            }
+            if prefixes.len() > PREFIXES_MAX {
+                return Err(malformed(format!("`topics` takes at most {PREFIXES_MAX} beginnings with `*`.")));
+            }
             continue;
         }
         let name: TopicName = part.parse().map_err(|error| malformed(format!("`topics`: {error}.")))?;
