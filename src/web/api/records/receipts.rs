@@ -51,7 +51,7 @@ pub(super) fn respond(
         grant,
         intake,
         body: body.into_data_stream(),
-        lines: BytesMut::new(),
+        lines: Lines::default(),
         stopped: None,
         accepted: 0,
         rejected: 0,
@@ -80,8 +80,8 @@ struct Reader {
     grant: Grant<Produce>,
     intake: Intake,
     body: BodyDataStream,
-    /// What was read and not written yet; ends in the middle of a line.
-    lines: BytesMut,
+    /// What was read and not written yet.
+    lines: Lines,
     /// Why nothing more is read.
     stopped: Option<Stop>,
     accepted: u64,
@@ -89,6 +89,42 @@ struct Reader {
     over: bool,
     _permit: StreamPermit,
     _running: TaskTrackerToken,
+}
+
+/// Bytes that arrive in pieces, cut after whole lines. Each byte is searched once, however small the pieces are.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: BytesMut,
+    /// Length of the whole lines at the beginning.
+    whole: usize,
+}
+
+impl Lines {
+    fn push(&mut self, piece: &[u8]) {
+        if let Some(end) = memchr::memrchr(b'\n', piece) {
+            self.whole = self.bytes.len() + end + 1;
+        }
+        self.bytes.extend_from_slice(piece);
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn any_whole(&self) -> bool {
+        self.whole > 0
+    }
+
+    /// Everything up to the end of the last whole line.
+    fn take_whole(&mut self) -> Bytes {
+        self.bytes.split_to(std::mem::take(&mut self.whole)).freeze()
+    }
+
+    /// Everything, the beginning of a line at the end too.
+    fn take_all(&mut self) -> Bytes {
+        self.whole = 0;
+        self.bytes.split().freeze()
+    }
 }
 
 /// Why reading stopped for good.
@@ -110,14 +146,13 @@ impl Reader {
                 self.stopped = self.fill().await;
             }
             // Without its end, the last line may be half of one.
-            let whole = match self.stopped {
-                Some(Stop::End) => self.lines.len(),
-                _ => memchr::memrchr(b'\n', &self.lines).map_or(0, |end| end + 1),
+            let batch = match self.stopped {
+                Some(Stop::End) => self.lines.take_all(),
+                _ => self.lines.take_whole(),
             };
-            if whole == 0 && self.stopped.is_none() {
+            if batch.is_empty() && self.stopped.is_none() {
                 return self.fail(&line_too_long());
             }
-            let batch = self.lines.split_to(whole).freeze();
             if !batch.iter().all(u8::is_ascii_whitespace) {
                 return match self.write(&batch).await {
                     Ok(receipt) => receipt,
@@ -138,10 +173,10 @@ impl Reader {
     async fn fill(&mut self) -> Option<Stop> {
         let mut flush_at = None;
         loop {
-            if self.lines.len() >= BATCH_BYTES && (self.has_line() || self.lines.len() > LINE_BYTES_MAX) {
+            if self.lines.len() >= BATCH_BYTES && (self.lines.any_whole() || self.lines.len() > LINE_BYTES_MAX) {
                 return None;
             }
-            if flush_at.is_none() && self.has_line() {
+            if flush_at.is_none() && self.lines.any_whole() {
                 flush_at = Some(Instant::now() + FLUSH_AFTER);
             }
             let flush = async {
@@ -152,7 +187,7 @@ impl Reader {
             };
             tokio::select! {
                 frame = self.body.next() => match frame {
-                    Some(Ok(bytes)) => self.lines.extend_from_slice(&bytes),
+                    Some(Ok(bytes)) => self.lines.push(&bytes),
                     Some(Err(_)) => return Some(Stop::Broken),
                     None => return Some(Stop::End),
                 },
@@ -160,10 +195,6 @@ impl Reader {
                 () = self.state.shutdown.token.cancelled() => return Some(Stop::Draining),
             }
         }
-    }
-
-    fn has_line(&self) -> bool {
-        memchr::memchr(b'\n', &self.lines).is_some()
     }
 
     /// Writes whole lines, in pieces that one request may have.
@@ -235,6 +266,23 @@ fn pieces(lines: &Bytes, most: usize) -> Vec<Bytes> {
 mod tests {
     use super::super::ingest::RECORDS_MAX;
     use super::*;
+
+    #[test]
+    fn lines_that_arrive_in_pieces_are_taken_when_they_are_whole() {
+        let mut lines = Lines::default();
+        lines.push(b"on");
+        assert!(!lines.any_whole());
+        lines.push(b"e\ntwo\nth");
+        lines.push(b"re");
+        assert_eq!((lines.any_whole(), lines.len()), (true, 12));
+        assert_eq!(lines.take_whole(), "one\ntwo\n");
+        assert!(!lines.any_whole());
+        lines.push(b"e\n");
+        assert_eq!(lines.take_whole(), "three\n");
+        lines.push(b"four\nfi");
+        assert_eq!(lines.take_all(), "four\nfi");
+        assert_eq!((lines.any_whole(), lines.len()), (false, 0));
+    }
 
     #[test]
     fn a_batch_of_many_lines_is_cut_into_pieces_that_can_be_written() {
