@@ -10,8 +10,8 @@ use crate::broker::engine::Tenant;
 /// Most open streams of this instance.
 pub const STREAMS_MAX: usize = 16_384;
 
-/// Most open streams of one application or person.
-pub const STREAMS_PER_TENANT_MAX: usize = 8_192;
+/// Most open streams of one application or person: two of them leave room for others.
+pub const STREAMS_PER_TENANT_MAX: usize = 6_000;
 
 /// The counter.
 #[derive(Debug, Clone)]
@@ -90,6 +90,11 @@ impl Drop for StreamPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_tenants_cannot_take_every_place() {
+        const { assert!(2 * STREAMS_PER_TENANT_MAX < STREAMS_MAX) };
+    }
 
     #[test]
     fn streams_are_bounded_per_tenant_and_in_all_and_places_come_back() {

@@ -26,6 +26,8 @@ use crate::web::state::WebState;
 const BATCH_BYTES: usize = 1 << 20;
 /// Longest time a line waits for others.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
+/// An upload that sends nothing for so long is ended: it holds one of the places for open streams.
+const IDLE_MAX: Duration = Duration::from_secs(600);
 /// Longest line: a record at its limit, in base64 and escaped, with its envelope.
 const LINE_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 
@@ -134,6 +136,8 @@ enum Stop {
     End,
     /// The body broke off: its last line may be half of one.
     Broken,
+    /// Nothing came for too long.
+    Idle,
     /// This instance stops.
     Draining,
 }
@@ -162,6 +166,7 @@ impl Reader {
             match self.stopped {
                 None => {}
                 Some(Stop::End | Stop::Broken) => return self.done(),
+                Some(Stop::Idle) => return self.fail(&idle()),
                 Some(Stop::Draining) => {
                     return self.fail(&Problem::new(Code::Draining, "This instance is stopping.").retry_after(2));
                 }
@@ -186,10 +191,9 @@ impl Reader {
                 }
             };
             tokio::select! {
-                frame = self.body.next() => match frame {
-                    Some(Ok(bytes)) => self.lines.push(&bytes),
-                    Some(Err(_)) => return Some(Stop::Broken),
-                    None => return Some(Stop::End),
+                piece = piece(&mut self.body, IDLE_MAX) => match piece {
+                    Ok(bytes) => self.lines.push(&bytes),
+                    Err(stop) => return Some(stop),
                 },
                 () = flush => return None,
                 () = self.state.shutdown.token.cancelled() => return Some(Stop::Draining),
@@ -243,6 +247,24 @@ impl Reader {
     }
 }
 
+/// The next piece of a body, if it comes within `patience`.
+async fn piece(body: &mut BodyDataStream, patience: Duration) -> Result<Bytes, Stop> {
+    match tokio::time::timeout(patience, body.next()).await {
+        Ok(Some(Ok(bytes))) => Ok(bytes),
+        Ok(Some(Err(_))) => Err(Stop::Broken),
+        Ok(None) => Err(Stop::End),
+        Err(_) => Err(Stop::Idle),
+    }
+}
+
+fn idle() -> Problem {
+    let minutes = IDLE_MAX.as_secs() / 60;
+    Problem::new(
+        Code::RequestTimeout,
+        format!("Nothing was sent for {minutes} minutes; what has a receipt is written."),
+    )
+}
+
 fn line_too_long() -> Problem {
     Problem::new(Code::RecordTooLarge, "A line is too long to hold a record.").with("limit", RECORD_BYTES_MAX)
 }
@@ -282,6 +304,14 @@ mod tests {
         lines.push(b"four\nfi");
         assert_eq!(lines.take_all(), "four\nfi");
         assert_eq!((lines.any_whole(), lines.len()), (false, 0));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_sends_nothing_is_not_waited_for_without_an_end() {
+        let first = stream::iter([Ok::<_, io::Error>("1\n")]);
+        let mut body = Body::from_stream(first.chain(stream::pending())).into_data_stream();
+        assert_eq!(piece(&mut body, Duration::from_secs(60)).await, Ok(Bytes::from("1\n")));
+        assert_eq!(piece(&mut body, Duration::from_millis(10)).await, Err(Stop::Idle));
     }
 
     #[test]
