@@ -27,7 +27,7 @@ pub use self::locate::{Gap, LocateError, OnGap};
 pub use self::position::Position;
 pub use self::produce::{Idempotency, ProduceError, ProduceOptions, Produced};
 pub use self::read::{Page, ReadRecord, ReadRequest, RecordError};
-pub use self::subscribe::{End, Event, SubscribeError, SubscribeRequest, Subscription};
+pub use self::subscribe::{End, Event, SessionUse, SubscribeError, SubscribeRequest, Subscription};
 
 use self::in_turn::InTurn;
 use self::places::{Place, Places, TopicPlaces};

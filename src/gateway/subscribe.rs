@@ -1,7 +1,8 @@
 //! A stream of records that keeps asking whether it still may.
 //!
 //! Pulled, never pushed: the face that sends asks for the next event when it can send it. Rights are checked when the
-//! subscription opens, on every change of the catalog, each minute, and when the token or a grant runs out.
+//! subscription opens, on every change of the catalog, each minute, and when the token or a grant runs out; the portal
+//! session that it belongs to is looked up more often, because its end is no change of the catalog.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -24,7 +25,7 @@ use super::streams::{StreamPermit, TooManyStreams};
 use super::{Gateway, tenant_of};
 use crate::broker::engine::FetchError;
 use crate::catalog::access::{Actor, Consume, Grant};
-use crate::catalog::model::Topic;
+use crate::catalog::model::{Secret, Topic};
 use crate::names::{Offset, TopicName, TopicPartition};
 
 /// How long a stream lasts, give or take [`LIFETIME_SPREAD`].
@@ -33,6 +34,10 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 const LIFETIME_SPREAD: f64 = 0.1;
 /// Rights are checked at least so often.
 const REAUTHORISE_EVERY: Duration = Duration::from_secs(60);
+/// The session is looked up again so often, so that signing out and a new password end the stream.
+const SESSION_CHECK_EVERY: Duration = Duration::from_secs(15);
+/// Longest wait for that look; without an answer the stream goes on, since rights are checked from the view all the same.
+const SESSION_CHECK_MAX: Duration = Duration::from_secs(5);
 /// Progress that shows no record is reported at least so often.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// A client that comes back waits at least so long, and at most three times as long.
@@ -61,8 +66,17 @@ pub struct SubscribeRequest {
     pub key: Option<Bytes>,
     /// At most so many records in a second, for people.
     pub rate_max: Option<u32>,
-    /// When the portal session ends that the stream belongs to.
-    pub session_until: Option<OffsetDateTime>,
+    /// The portal session that the stream belongs to.
+    pub session: Option<SessionUse>,
+}
+
+/// A portal session that something was opened with, and ends with.
+#[derive(Debug, Clone)]
+pub struct SessionUse {
+    /// When it ends at the latest.
+    pub until: OffsetDateTime,
+    /// What its cookie holds.
+    pub secret: Secret,
 }
 
 impl SubscribeRequest {
@@ -79,7 +93,7 @@ impl SubscribeRequest {
             limit: None,
             key: None,
             rate_max: None,
-            session_until: None,
+            session: None,
         }
     }
 }
@@ -155,7 +169,8 @@ pub struct Subscription {
     checkpoint_at: Option<Instant>,
     /// Records were looked at that are not for this stream, and there may be more.
     scanning: bool,
-    session_until: Option<OffsetDateTime>,
+    session: Option<SessionUse>,
+    session_check_at: Option<Instant>,
     /// One timer and one shutdown listener for the life of the stream, instead of one per wait.
     timer: Pin<Box<Sleep>>,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -210,7 +225,8 @@ impl Gateway {
             reauthorise_at: now,
             checkpoint_at: None,
             scanning: false,
-            session_until: request.session_until,
+            session_check_at: request.session.as_ref().map(|_| now + SESSION_CHECK_EVERY),
+            session: request.session,
             timer: Box::pin(tokio::time::sleep(REAUTHORISE_EVERY)),
             shutdown: Box::pin(shutdown.clone().cancelled_owned()),
             stopping: shutdown.clone(),
@@ -258,6 +274,12 @@ impl Subscription {
         if let Some(event) = self.check() {
             return Some(event);
         }
+        if self.session_check_at.is_some_and(|due| Instant::now() >= due) {
+            // Boxed: a stream's future would else have room for a query all its life.
+            if let Some(event) = Box::pin(self.check_session()).await {
+                return Some(event);
+            }
+        }
         match self.feed.poll().await {
             Ok(Fed::Records(records)) => {
                 self.checkpoint_at = None;
@@ -285,8 +307,9 @@ impl Subscription {
             return;
         }
         let now = Instant::now();
-        let due = [Some(self.ends_at), Some(self.reauthorise_at), self.checkpoint_at, self.feed.due()];
-        let due = due.into_iter().flatten().min().unwrap_or(now + REAUTHORISE_EVERY);
+        let checks = [Some(self.reauthorise_at), self.session_check_at];
+        let due = [Some(self.ends_at), self.checkpoint_at, self.feed.due()].into_iter().chain(checks);
+        let due = due.flatten().min().unwrap_or(now + REAUTHORISE_EVERY);
         if self.timer.deadline() != due {
             self.timer.as_mut().reset(due);
         }
@@ -339,8 +362,16 @@ impl Subscription {
         self.reauthorise()
     }
 
+    /// Whether the session is still there.
+    async fn check_session(&mut self) -> Option<Event> {
+        let secret = self.session.as_ref()?.secret.expose();
+        let found = tokio::time::timeout(SESSION_CHECK_MAX, self.gateway.catalog.session(secret)).await;
+        self.session_check_at = Some(Instant::now() + SESSION_CHECK_EVERY);
+        matches!(found, Ok(Ok(None))).then(|| self.finish(EndReason::SessionExpired))
+    }
+
     fn reauthorise(&mut self) -> Option<Event> {
-        if self.session_until.is_some_and(|until| self.gateway.clock.now_datetime() >= until) {
+        if self.session.as_ref().is_some_and(|session| self.gateway.clock.now_datetime() >= session.until) {
             return Some(self.finish(EndReason::SessionExpired));
         }
         let mut topics = Vec::with_capacity(self.names.len());
@@ -404,7 +435,11 @@ impl Subscription {
         let view = self.gateway.catalog.view();
         let grants = topics.iter().flat_map(|topic| view.grants_on(topic).filter_map(|grant| grant.expires_at));
         let token = self.actor.token.as_ref().and_then(|token| token.expires_at);
-        let next = grants.chain(token).chain(self.session_until).filter(|moment| *moment > now).min();
+        let next = grants
+            .chain(token)
+            .chain(self.session.as_ref().map(|session| session.until))
+            .filter(|moment| *moment > now)
+            .min();
         let left = next.map_or(REAUTHORISE_EVERY, |moment| {
             // One millisecond more, so that the moment is over when it is looked at.
             Duration::try_from(moment - now).unwrap_or_default() + Duration::from_millis(1)

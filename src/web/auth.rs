@@ -17,7 +17,8 @@ use super::problem::{Code, Problem};
 use super::security::RequestContext;
 use super::state::WebState;
 use crate::catalog::access::{Actor, Principal};
-use crate::catalog::model::{Session, User};
+use crate::catalog::model::{Secret, Session, User};
+use crate::gateway::SessionUse;
 
 /// Longest credential that is looked at, in bytes.
 const CREDENTIAL_BYTES_MAX: usize = 1024;
@@ -36,6 +37,16 @@ pub struct Person {
     pub actor: Arc<Actor>,
     pub user: Arc<User>,
     pub session: Session,
+    /// What the cookie holds.
+    pub secret: Secret,
+}
+
+impl Person {
+    /// The session, for what is to end with it.
+    #[must_use]
+    pub fn session_use(&self) -> SessionUse {
+        SessionUse { until: self.session.expires_at, secret: self.secret.clone() }
+    }
 }
 
 impl FromRequestParts<WebState> for Caller {
@@ -98,7 +109,8 @@ async fn session_of(parts: &Parts, state: &WebState, context: &RequestContext) -
     }
     let Some((session, user)) = state.catalog.session(cookie.value()).await? else { return Ok(None) };
     let principal = Principal::User { id: user.id, email: user.email.clone(), admin: user.admin };
-    Ok(Some(Person { actor: Arc::new(actor(principal, None, context)), user, session }))
+    let secret = Secret::new(cookie.value().to_owned());
+    Ok(Some(Person { actor: Arc::new(actor(principal, None, context)), user, session, secret }))
 }
 
 /// The sign-in page, with the way back; htmx is told by its own header, since it would follow a redirect silently.

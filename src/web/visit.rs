@@ -16,6 +16,7 @@ use crate::catalog::Origin;
 use crate::catalog::access::{Action, Actor, Grant, ReadCatalog};
 use crate::catalog::error::Denied;
 use crate::catalog::model::{Session, User};
+use crate::gateway::SessionUse;
 
 /// Characters of a `User-Agent` that are kept with a session.
 const USER_AGENT_CHARS_MAX: usize = 300;
@@ -26,6 +27,8 @@ pub struct Visit {
     pub actor: Arc<Actor>,
     pub user: Arc<User>,
     pub session: Session,
+    /// The session, for what is to end with it.
+    pub session_use: SessionUse,
     pub frame: Frame,
     pub origin: Origin,
 }
@@ -58,12 +61,13 @@ impl FromRequestParts<WebState> for Visit {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Response> {
-        let Person { actor, user, session } =
-            <Person as FromRequestParts<WebState>>::from_request_parts(parts, state).await?;
+        let person = <Person as FromRequestParts<WebState>>::from_request_parts(parts, state).await?;
+        let session_use = person.session_use();
+        let Person { actor, user, session, .. } = person;
         let mut frame = Frame::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
         frame.person = Some(FramePerson { email: user.email.to_string(), name: user.name.clone(), admin: user.admin });
         let OriginOf(origin) = OriginOf::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
-        Ok(Self { actor, user, session, frame, origin })
+        Ok(Self { actor, user, session, session_use, frame, origin })
     }
 }
 

@@ -244,6 +244,16 @@ async fn a_stream_ends_when_its_token_runs_out() {
 }
 
 #[tokio::test]
+async fn a_stream_that_was_opened_with_a_session_ends_when_the_person_signs_out() {
+    let (weir, _) = orders().await;
+    let browser = weir.admin().await.at_the_portal(&weir).await;
+    ends(&browser, "session-expired", async {
+        weir.catalog().sign_out(browser.secret()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_browser_is_told_in_the_stream_and_a_script_by_the_status() {
     let (weir, _) = orders().await;
     let bob = weir.person("bob").await;

@@ -290,8 +290,8 @@ async fn tail(State(state): State<WebState>, visit: Result<Visit, Response>, Que
     if state.catalog.record_view(&grant, "latest", 0).await.is_err() {
         return refused(EndReason::Draining);
     }
-    let until = Some(visit.session.expires_at);
-    let request = SubscribeRequest { session_until: until, ..SubscribeRequest::new(grant, Position::Latest) };
+    let session = Some(visit.session_use);
+    let request = SubscribeRequest { session, ..SubscribeRequest::new(grant, Position::Latest) };
     match state.gateway.subscribe(request, &state.shutdown.token).await {
         Ok(subscription) => {
             let pane = Pane { state, topic: args.topic, subscription, done: false };

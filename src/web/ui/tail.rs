@@ -21,17 +21,17 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::records::event::{Event, LIST_VALUE_BYTES_MAX};
-use super::records::fragments::{self, answer, ended, named, refused, unnamed};
+use super::records::fragments::{answer, ended, named, refused, unnamed};
 use super::records::{reading, units};
 use crate::catalog::access::{Consume, Grant};
 use crate::gateway::{
-    self, EndReason, Gap, OnGap, Page, Position, ReadRequest, Records, SubscribeError, SubscribeRequest, Subscription,
+    self, EndReason, Gap, OnGap, Page, Position, ReadRequest, Records, SessionUse, SubscribeError, SubscribeRequest,
+    Subscription,
 };
 use crate::names::TopicName;
-use crate::web::auth::{self, encode_query};
+use crate::web::auth::encode_query;
 use crate::web::extract::{Path, Query};
 use crate::web::page::{Frame, PageError};
-use crate::web::security::RequestContext;
 use crate::web::state::WebState;
 use crate::web::visit::Visit;
 
@@ -43,8 +43,6 @@ const RATE_MAX: u32 = 200;
 const CATCH_UP_EVENTS_MAX: usize = 500;
 /// Silence after which a comment is sent, so that proxies keep the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// The session is looked up again so often, so that signing out ends the stream.
-const SESSION_CHECK: Duration = Duration::from_secs(20);
 /// How long a sampling notice stays after the flow has calmed down.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -64,7 +62,6 @@ pub struct Args {
 async fn tail(
     State(state): State<WebState>,
     visit: Result<Visit, Response>,
-    context: RequestContext,
     Path(name): Path<TopicName>,
     Query(args): Query<Args>,
     headers: HeaderMap,
@@ -76,8 +73,7 @@ async fn tail(
     };
     let from = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or(&args.from);
     let rate = args.max_rate.unwrap_or(RATE_DEFAULT).clamp(1, RATE_MAX);
-    let secret = auth::session_secret(&headers, &context);
-    match open(&state, visit.frame, grant, from, rate, secret).await {
+    match open(&state, visit.frame, grant, from, rate, visit.session_use).await {
         Ok(tail) => answer(Body::from_stream(stream::unfold(tail, Tail::step))),
         Err(end) => end,
     }
@@ -89,7 +85,7 @@ async fn open(
     grant: Grant<Consume>,
     from: &str,
     rate: u32,
-    secret: Option<String>,
+    session: SessionUse,
 ) -> Result<Tail, Response> {
     let position = if from.is_empty() { Ok(Position::Latest) } else { from.parse() };
     let Ok(position) = position else { return Err(refused(EndReason::Refused)) };
@@ -108,22 +104,16 @@ async fn open(
     let mut first = format!("retry: 1000\nevent: weir.open\ndata: {}\n\n", json!({"topic": name}));
     first.push_str(&caught_up(&frame, &name, &page));
     let cursor = if page.behind() > 0 { page.end.cursor() } else { page.next.cursor() };
-    let request = SubscribeRequest { rate_max: Some(rate), ..SubscribeRequest::new(grant, Position::Cursor(cursor)) };
+    let request = SubscribeRequest {
+        rate_max: Some(rate),
+        session: Some(session),
+        ..SubscribeRequest::new(grant, Position::Cursor(cursor))
+    };
     let subscription = state.gateway.subscribe(request, &state.shutdown.token).await.map_err(|error| match error {
         SubscribeError::TooManyStreams(_) => refused(EndReason::TooManyStreams),
         SubscribeError::Locate(_) => refused(EndReason::TopicRecreated),
     })?;
-    Ok(Tail {
-        state: state.clone(),
-        frame,
-        name,
-        subscription,
-        first: Some(first),
-        secret,
-        session_checked: Instant::now(),
-        sampled: None,
-        done: false,
-    })
+    Ok(Tail { state: state.clone(), frame, name, subscription, first: Some(first), sampled: None, done: false })
 }
 
 /// The rows of what piled up, and a word about what did not fit.
@@ -178,8 +168,6 @@ struct Tail {
     name: TopicName,
     subscription: Subscription,
     first: Option<String>,
-    secret: Option<String>,
-    session_checked: Instant,
     /// When the flow was last faster than what is shown.
     sampled: Option<Instant>,
     done: bool,
@@ -198,9 +186,6 @@ impl Tail {
     }
 
     async fn next(&mut self) -> String {
-        if let Some(end) = self.session_ended().await {
-            return end;
-        }
         let pause = if self.sampled.is_some() { CALM } else { HEARTBEAT };
         let Ok(event) = tokio::time::timeout(pause, self.subscription.next()).await else {
             return self.silence();
@@ -249,20 +234,6 @@ impl Tail {
 
     fn cursor(&self) -> String {
         self.subscription.places().cursor().to_string()
-    }
-
-    async fn session_ended(&mut self) -> Option<String> {
-        if self.session_checked.elapsed() < SESSION_CHECK {
-            return None;
-        }
-        self.session_checked = Instant::now();
-        let secret = self.secret.as_deref().unwrap_or_default();
-        // While the database cannot be asked, the stream goes on: rights are checked from the view all the same.
-        let ended = matches!(self.state.catalog.session(secret).await, Ok(None));
-        ended.then(|| {
-            self.done = true;
-            fragments::ended(EndReason::SessionExpired, None)
-        })
     }
 }
 

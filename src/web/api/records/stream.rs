@@ -31,7 +31,7 @@ pub(super) async fn open(
         limit: wanted.limit,
         key: wanted.key,
         rate_max: None,
-        session_until: person.filter(|_| by_session).map(|person| person.session.expires_at),
+        session: person.filter(|_| by_session).map(|person| person.session_use()),
     };
     let subscription = state.gateway.subscribe(request, &state.shutdown.token).await?;
     let format = match wanted.format {
