@@ -32,10 +32,27 @@ use crate::harness::{Person, Weir};
 const BROWSERS_MAX: usize = 2;
 /// How long the browser may take to start, and a page to become what it should.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a click that leads to another page is given to get there.
+const PAGE_TURN: Duration = Duration::from_secs(10);
 /// How long Chromium may take to leave.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Time between two looks.
 const GLANCE: Duration = Duration::from_millis(25);
+
+/// Whether a click on the element leads to another page: a plain link, or the button of a plain form that is complete.
+/// Marks the present page.
+const LEADS_ON: &str = "
+    const it = arguments[0].closest('a, button, input');
+    if (!it || it.closest('[hx-get], [hx-post]')) return false;
+    const link = it.matches('a[href]') && !it.getAttribute('href').startsWith('#') && it.target !== '_blank';
+    const form = it.type === 'submit' && it.form;
+    const sends = form && !form.closest('[hx-get], [hx-post]') && form.method !== 'dialog'
+        && (it.formNoValidate || form.noValidate || form.checkValidity());
+    window.weirTestPage = true;
+    return Boolean(link || sends);
+";
+/// Whether the marked page is still there, or the next one is not whole yet.
+const STILL_HERE: &str = "return Boolean(window.weirTestPage) || document.readyState !== 'complete'";
 
 static TURN: Semaphore = Semaphore::const_new(BROWSERS_MAX);
 
@@ -94,13 +111,22 @@ impl Browser {
         }
     }
 
-    /// What is to be read in the first element that fits.
+    /// What is to be read in the first element that fits, also while it still fades in.
     pub async fn text(&self, css: &str) -> String {
-        self.driver().find(By::Css(css)).await.unwrap().text().await.unwrap()
+        let found = self.eval_with("return document.querySelector(arguments[0])?.innerText", vec![json!(css)]).await;
+        found.as_str().unwrap_or_else(|| panic!("no {css} on the page")).to_owned()
     }
 
+    /// Clicks; if that leads to another page, returns when it is there.
     pub async fn click(&self, css: &str) {
-        self.element(css).await.click().await.unwrap();
+        let element = self.element(css).await;
+        let leads_on = self.eval_with(LEADS_ON, vec![element.to_json().unwrap()]).await == Value::Bool(true);
+        element.click().await.unwrap();
+        let began = Instant::now();
+        // A page may also keep its reader, by a script of its own; then there is nothing to wait for.
+        while leads_on && began.elapsed() < PAGE_TURN && self.eval(STILL_HERE).await == Value::Bool(true) {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// Types into a field, in place of what is there.
@@ -117,7 +143,19 @@ impl Browser {
 
     /// What a function body gives back.
     pub async fn eval(&self, script: &str) -> Value {
-        self.driver().execute(script, Vec::new()).await.unwrap().json().clone()
+        self.eval_with(script, Vec::new()).await
+    }
+
+    /// While one page makes room for the next there is nothing to ask; then it is asked again.
+    async fn eval_with(&self, script: &str, arguments: Vec<Value>) -> Value {
+        let began = Instant::now();
+        loop {
+            match self.driver().execute(script, arguments.clone()).await {
+                Ok(answer) => return answer.json().clone(),
+                Err(error) => assert!(began.elapsed() < PATIENCE, "the page does not answer: {error}"),
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// Waits until an expression holds on the page.
