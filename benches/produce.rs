@@ -33,7 +33,7 @@ use weir::web::extract::{Path, read_body};
 use weir::web::problem::Problem;
 use weir::web::security;
 use weir::web::server::{Limits, Server, Stop};
-use weir::web::state::{Shutdown, WebState};
+use weir::web::state::{Shutdown, WebParts, WebState};
 
 const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 const RECORD_BYTES: usize = 1024;
@@ -101,7 +101,7 @@ async fn main() {
 /// The product's server and layers around a handler that throws the body away.
 async fn discard_server(bench: &Bench) -> SocketAddr {
     let config = Config::from_options(Options::default()).unwrap();
-    let state = WebState {
+    let state = WebState::from(WebParts {
         catalog: bench.app.catalog().clone(),
         gateway: bench.app.gateway().clone(),
         provision: Provisioner::new(Arc::clone(bench.app.engine()), bench.app.catalog().clone()),
@@ -109,8 +109,8 @@ async fn discard_server(bench: &Bench) -> SocketAddr {
         clock: Arc::new(SystemClock),
         shutdown: Shutdown::default(),
         public_url: None,
-        trusted_proxies: Vec::new().into(),
-    };
+        trusted_proxies: Vec::new(),
+    });
     let router = Router::new()
         .route("/v1/topics/{topic}/discard", post(discard))
         .layer(RequestDecompressionLayer::new())

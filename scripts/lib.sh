@@ -42,13 +42,13 @@ install_packages() {
 
 need_rust() {
     have cargo || fail 'Weir is built with Rust 1.95 or newer. Install it from https://rustup.rs and start again.'
-    if ! have cc; then
-        can_install || fail 'A C compiler is missing (Debian: build-essential, Fedora: gcc, Alpine: build-base, macOS: xcode-select --install).'
+    if ! have cc || ! have make; then
+        can_install || fail 'A C compiler or make is missing (Debian: build-essential, Fedora: gcc make, Alpine: build-base, macOS: xcode-select --install).'
         case "$(package_manager)" in
-            apt-get) install_packages gcc libc6-dev ;;
-            dnf) install_packages gcc ;;
+            apt-get) install_packages gcc libc6-dev make ;;
+            dnf) install_packages gcc make ;;
             apk) install_packages build-base ;;
-            brew) fail 'A C compiler is missing: run xcode-select --install and start again.' ;;
+            brew) fail 'A C compiler or make is missing: run xcode-select --install and start again.' ;;
         esac
     fi
 }

@@ -22,7 +22,7 @@ use crate::gateway::Gateway;
 use crate::provision::Provisioner;
 use crate::telemetry;
 use crate::web::server::{Limits, Server, Stop};
-use crate::web::state::{Shutdown, WebState};
+use crate::web::state::{Shutdown, WebParts, WebState};
 use crate::web::tls::Tls;
 use crate::web::{self, health};
 
@@ -91,7 +91,7 @@ impl App {
 
         let shutdown = Shutdown { drain: http.drain, ..Shutdown::default() };
         let gateway = Gateway::new(Arc::clone(&engine), catalog.clone(), Arc::clone(&deps.clock));
-        let state = WebState {
+        let state = WebState::from(WebParts {
             catalog: catalog.clone(),
             gateway: gateway.clone(),
             provision: provision.clone(),
@@ -99,8 +99,8 @@ impl App {
             clock: Arc::clone(&deps.clock),
             shutdown: shutdown.clone(),
             public_url: config.public_url.as_deref().map(Arc::from),
-            trusted_proxies: config.trusted_proxies.clone().into(),
-        };
+            trusted_proxies: config.trusted_proxies.clone(),
+        });
         let limits = Limits { http, trusted_proxies: config.trusted_proxies.into() };
         let stop = Stop::default();
         let bind_error = |address| format!("cannot listen at {address}; --listen ADDR chooses another address");

@@ -25,3 +25,8 @@ pub mod names;
 
 /// The schema of the catalog's database, in steps.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// A record's bytes are allocated by one thread and freed by another, for which the system's allocator takes locks.
+/// See `docs/decisions/0006-what-single-records-cost.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +25,26 @@ pub struct Shutdown {
     pub drain: Duration,
 }
 
-/// The state of the web faces. Cheap to clone.
+/// The state of the web faces. Cheap to clone, which happens several times a request.
 #[derive(Clone)]
-pub struct WebState {
+pub struct WebState(Arc<WebParts>);
+
+impl From<WebParts> for WebState {
+    fn from(parts: WebParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for WebState {
+    type Target = WebParts;
+
+    fn deref(&self) -> &WebParts {
+        &self.0
+    }
+}
+
+/// What a [`WebState`] is made of.
+pub struct WebParts {
     pub catalog: Catalog,
     pub gateway: Gateway,
     /// Called after a topic was made or changed, before the answer.
@@ -38,5 +56,5 @@ pub struct WebState {
     /// Where clients reach this server, if configured: `https://weir.example.com`.
     pub public_url: Option<Arc<str>>,
     /// Proxies whose `X-Forwarded-*` is believed.
-    pub trusted_proxies: Arc<[AddressRange]>,
+    pub trusted_proxies: Vec<AddressRange>,
 }

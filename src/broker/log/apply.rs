@@ -29,6 +29,10 @@ use crate::names::TopicId;
 /// Groups are applied together up to this many bytes, so that a partition's batches are one write.
 const ROUND_BYTES: usize = 8 << 20;
 
+/// Fewer bytes are left to gather for this long. Nobody waits for them: readers take them from memory, recovery from the
+/// log. Copying each group at once costs a write a record when many clients send single records.
+const ROUND_TIME: Duration = Duration::from_millis(20);
+
 /// Memory that a batch takes beside its bytes.
 const BATCH_OVERHEAD_BYTES: usize = 112;
 
@@ -87,6 +91,13 @@ struct Waiting {
     aborted: bool,
 }
 
+impl Waiting {
+    /// Whether gathering more would only fill the backlog.
+    fn are_a_round(&self, bytes_max: usize) -> bool {
+        self.bytes >= ROUND_BYTES.min(bytes_max / 2)
+    }
+}
+
 impl Backlog {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, state: Mutex::default(), changed: Condvar::new() }
@@ -109,10 +120,10 @@ impl Backlog {
     pub(super) fn push(&self, group: Group) {
         let mut state = self.state.lock();
         state.bytes += group.frame_bytes;
-        let first = state.groups.is_empty();
         state.groups.push_back(group);
+        let ripe = state.groups.len() == 1 || state.are_a_round(self.bytes_max);
         drop(state);
-        if first {
+        if ripe {
             self.changed.notify_all();
         }
     }
@@ -128,11 +139,18 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    /// What waits, about [`ROUND_BYTES`] of it; nothing after `patience` or at the end. Whether the end is reached.
+    /// The next round, about [`ROUND_BYTES`] or what comes in [`ROUND_TIME`]; nothing after `patience` or at the end.
+    /// Whether the end is reached.
     fn take(&self, patience: Duration) -> (Vec<Group>, bool) {
         let mut state = self.state.lock();
         let deadline = Instant::now() + patience;
         while state.groups.is_empty() && !state.finished && !state.aborted {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        let deadline = Instant::now() + ROUND_TIME;
+        while !state.groups.is_empty() && !state.are_a_round(self.bytes_max) && !state.finished && !state.aborted {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }

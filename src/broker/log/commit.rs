@@ -75,10 +75,6 @@ impl Committer {
 
     /// The loop; ends when the queue is closed and empty.
     pub(super) fn run(mut self) -> io::Result<()> {
-        // A busy neighbour's time slice is longer than a sync; without the permission it stays as it is.
-        if let Err(error) = rustix::process::setpriority_process(None, -10) {
-            tracing::debug!(%error, "the commit thread runs at normal priority");
-        }
         let mut group = Vec::new();
         loop {
             let patience = self.writer.wants_mark().then_some(MARK_AFTER);
