@@ -82,7 +82,7 @@ pub struct Appended {
     pub first: Offset,
     /// Number of records.
     pub count: u32,
-    /// Time of the records' acceptance by the engine.
+    /// The largest timestamp of its records.
     pub timestamp: Timestamp,
 }
 

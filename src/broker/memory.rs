@@ -86,7 +86,7 @@ impl State {
                 Lookup::Other => return Err(CommitError::KeyReused),
             }
         }
-        let appended = self.place(&commit, now)?;
+        let appended = self.place(&commit)?;
         self.append(&commit, &appended);
         if let Some(key) = commit.idempotency {
             let (tenant, digest) = (commit.tenant, key.digest);
@@ -97,7 +97,7 @@ impl State {
     }
 
     /// Decides where every write goes, changing nothing.
-    fn place(&self, commit: &Commit, timestamp: Timestamp) -> Result<Vec<Appended>, CommitError> {
+    fn place(&self, commit: &Commit) -> Result<Vec<Appended>, CommitError> {
         let mut ends = HashMap::new();
         let mut appended = Vec::with_capacity(commit.writes.len());
         for write in &commit.writes {
@@ -106,6 +106,7 @@ impl State {
             if write.expect.is_some_and(|expected| expected != *next) {
                 return Err(CommitError::OffsetMismatch { at: write.to, next: *next });
             }
+            let timestamp = write.batch.max_timestamp();
             appended.push(Appended { to: write.to, first: *next, count: write.batch.count(), timestamp });
             *next = write.batch.clone().with_base_offset(*next).next_offset();
         }

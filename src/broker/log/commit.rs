@@ -159,7 +159,7 @@ impl Committer {
             let batch = write.batch.with_base_offset(first);
             partition.next.store(batch.next_offset().0, Ordering::Relaxed);
             self.frame.append(partition.id, &batch);
-            appended.push(Appended { to: write.to, first, count: batch.count(), timestamp: self.now });
+            appended.push(Appended { to: write.to, first, count: batch.count(), timestamp: batch.max_timestamp() });
             self.appends.push((partition, batch));
         }
         if let Some(IdempotencyKey { key, digest }) = commit.idempotency {

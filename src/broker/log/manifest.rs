@@ -2,7 +2,7 @@
 //!
 //! | at | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic `WEIRMAN1` |
+//! | 0 | 8 | magic `WEIRMAN2` |
 //! | 8 | 8 | length of the body |
 //! | 16 | 4 | CRC-32C of the body |
 //! | 20 | | body |
@@ -13,7 +13,7 @@
 //! bytes u64, next i64, max timestamp i64, max accepted i64, sealed u8}};
 //! segments that are no longer needed and not yet removed {partition u32, base i64};
 //! idempotency keys {key 16 B, digest 16 B, tenant 16 B, accepted i64, count u32 of answers {topic 16 B, partition u32,
-//! first i64, count u32}}.
+//! first i64, count u32, largest timestamp i64}}.
 
 use std::io;
 
@@ -31,7 +31,7 @@ use crate::names::{Offset, TopicId, TopicPartition};
 pub(super) const DIR: &str = "meta";
 const PATH: &str = "meta/manifest";
 const NEW_PATH: &str = "meta/manifest.new";
-const MAGIC: &[u8; 8] = b"WEIRMAN1";
+const MAGIC: &[u8; 8] = b"WEIRMAN2";
 const HEADER_BYTES: usize = 20;
 /// A manifest is never larger, in bytes; a million partitions, two million keys and eight million answers take less.
 const BYTES_MAX: u64 = 2 << 30;
@@ -202,18 +202,19 @@ fn put_key(out: &mut Vec<u8>, (key, seen): &([u8; 16], Remembered)) {
         out.u32(appended.to.partition);
         out.i64(appended.first.0);
         out.u32(appended.count);
+        out.i64(appended.timestamp.0);
     });
 }
 
 fn read_key(fields: &mut Fields<'_>) -> Option<([u8; 16], Remembered)> {
     let (key, digest, tenant) = (fields.array()?, fields.array()?, Tenant(fields.uuid()?));
     let at = Timestamp(fields.i64()?);
-    let appended = list(fields, 32, |f| {
+    let appended = list(fields, 40, |f| {
         Some(Appended {
             to: TopicPartition { topic: TopicId(f.uuid()?), partition: f.u32()? },
             first: Offset(f.i64()?),
             count: f.u32()?,
-            timestamp: at,
+            timestamp: Timestamp(f.i64()?),
         })
     })?;
     Some((key, Remembered { tenant, digest, at, appended: appended.into() }))
@@ -234,7 +235,7 @@ mod tests {
             max_accepted: Timestamp(5),
             sealed: true,
         };
-        let appended = Appended { to: at, first: Offset(4), count: 5, timestamp: Timestamp(5) };
+        let appended = Appended { to: at, first: Offset(4), count: 5, timestamp: Timestamp(4) };
         let seen = Remembered {
             tenant: Tenant(Uuid::from_u128(8)),
             digest: [2; 16],

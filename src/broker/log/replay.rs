@@ -115,7 +115,7 @@ impl<'a> Replay<'a> {
         }
         self.records += u64::from(batch.count());
         self.bytes += batch.len();
-        let (to, count, timestamp) = (partition.at, batch.count(), group.accepted);
+        let (to, count, timestamp) = (partition.at, batch.count(), batch.max_timestamp());
         self.appended.push(Appended { to, first: base, count, timestamp });
         partition.push(batch.clone());
         partition.next.store(batch.next_offset().0, Ordering::Relaxed);

@@ -17,7 +17,6 @@ use super::ingest::{self, BODY_BYTES_MAX, BodyKind, FromHeaders, Ingested, Input
 use super::receipts::{self, Intake};
 use crate::catalog::access::{Grant, Produce};
 use crate::catalog::model::Topic;
-use crate::clock::Timestamp;
 use crate::gateway::{Idempotency, ProduceOptions, Produced};
 use crate::names::{Offset, TopicName};
 use crate::web::api::wire::Moment;
@@ -262,11 +261,10 @@ async fn write(
     mut ingested: Ingested,
     options: ProduceOptions,
 ) -> ApiResult<Response> {
-    let timestamp = ingested.records.first().and_then(|(record, _)| record.timestamp);
     let records = std::mem::take(&mut ingested.records);
     let produced = state.gateway.produce_each(grant, records, options).await?;
     let mut response = if ingested.single {
-        answer_one(grant.resource(), &produced, timestamp)
+        answer_one(grant.resource(), &produced)
     } else {
         answer_many(state, grant.resource(), &produced, &ingested)?
     };
@@ -276,13 +274,12 @@ async fn write(
     Ok(response)
 }
 
-fn answer_one(topic: &Topic, produced: &Produced, timestamp: Option<Timestamp>) -> Response {
+fn answer_one(topic: &Topic, produced: &Produced) -> Response {
     let Some(run) = produced.appended.first() else {
         return crate::web::error::internal(&"a commit without an answer").into_response();
     };
     let partition = run.to.partition;
-    let timestamp = timestamp.unwrap_or(run.timestamp).to_datetime();
-    let one = ProducedOne { partition, offset: run.first, timestamp: Moment(timestamp) };
+    let one = ProducedOne { partition, offset: run.first, timestamp: Moment(run.timestamp.to_datetime()) };
     let mut response = (StatusCode::CREATED, crate::web::extract::Json(one)).into_response();
     let location = format!("/v1/topics/{}/partitions/{partition}/records/{}", topic.name, run.first);
     if let Ok(location) = HeaderValue::try_from(location) {
