@@ -11,16 +11,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::engine::{AdminError, Engine, TopicSpec};
+use crate::broker::engine::{AdminError, Engine, TopicSettings, TopicSpec};
 use crate::catalog::Catalog;
 use crate::catalog::error::CatalogError;
-use crate::catalog::model::Topic;
+use crate::catalog::model::{Cleanup, Topic};
 use crate::names::TopicId;
 
 /// How often topics whose time is over are purged, and everything is compared again.
 const PERIOD: Duration = Duration::from_secs(60);
 /// Pause after a run that failed.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Topics that can be told to the engine at once.
+const TURNS: usize = 64;
 
 /// Why the engine does not hold what it should.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +47,34 @@ pub struct Provisioner {
     engine: Arc<dyn Engine>,
     catalog: Catalog,
     known: Arc<Mutex<Known>>,
+    /// Two changes of one topic must reach the engine one after the other, or the older one could be the last. Topics share
+    /// these by their id.
+    turns: Arc<[tokio::sync::Mutex<()>]>,
+}
+
+/// What an engine is to hold for a topic.
+#[must_use]
+pub fn spec_of(topic: &Topic) -> TopicSpec {
+    let compact = topic.cleanup == Cleanup::Compact;
+    let settings = TopicSettings {
+        // A compacted topic keeps the last record of each key, however old.
+        retention: topic
+            .retention_ms
+            .filter(|_| !compact)
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map(Duration::from_millis),
+        retention_bytes: topic.retention_bytes.filter(|_| !compact).and_then(|bytes| u64::try_from(bytes).ok()),
+        compact,
+        ..TopicSettings::default()
+    };
+    TopicSpec { id: topic.id, partitions: topic.partitions, settings }
 }
 
 /// What the engine is known to hold, so that a run asks it for the differences only.
 #[derive(Debug, Default)]
 struct Known {
-    /// Partitions by topic.
-    held: HashMap<TopicId, u32>,
+    /// What the engine was told last, and of which revision of the topic that was.
+    held: HashMap<TopicId, (i64, TopicSpec)>,
     /// Topics that were dropped by this process.
     dropped: HashSet<TopicId>,
 }
@@ -59,18 +83,21 @@ impl Provisioner {
     /// A reconciler between this catalog and this engine.
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>, catalog: Catalog) -> Self {
-        Self { engine, catalog, known: Arc::default() }
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
+        Self { engine, catalog, known: Arc::default(), turns }
     }
 
     /// Makes the engine hold one topic. Called right after the change has committed, so that whoever made the topic can
     /// write to it when the answer arrives; if this process dies before, [`Self::reconcile`] does it at the next start.
     pub async fn ensure(&self, topic: &Topic) -> Result<(), ProvisionError> {
-        let spec = TopicSpec { id: topic.id, partitions: topic.partitions };
+        let spec = spec_of(topic);
+        let _turn = self.turns[usize::from(topic.id.0.as_bytes()[15]) % TURNS].lock().await;
         {
             let known = self.known.lock();
             // The caller's view may be older than the purge.
             let dropped = known.dropped.contains(&topic.id);
-            if dropped || known.held.get(&topic.id).is_some_and(|held| *held >= spec.partitions) {
+            let held = known.held.get(&topic.id);
+            if dropped || held.is_some_and(|(revision, held)| *revision >= topic.revision || *held == spec) {
                 return Ok(());
             }
         }
@@ -80,7 +107,7 @@ impl Provisioner {
             let mut known = self.known.lock();
             let dropped = known.dropped.contains(&topic.id);
             if !dropped {
-                known.held.insert(topic.id, spec.partitions);
+                known.held.insert(topic.id, (topic.revision, spec));
             }
             dropped
         };

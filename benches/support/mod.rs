@@ -67,8 +67,7 @@ async fn furnish(app: &App, partitions: u32) -> (String, Arc<Topic>) {
     spec.partitions = partitions;
     let topic = tx.put_topic(&grant, &spec, Precondition::None).await.unwrap().value;
     tx.commit().await.unwrap();
-    let of_engine = weir::broker::engine::TopicSpec { id: topic.id, partitions };
-    app.engine().ensure_topic(&of_engine).await.unwrap();
+    app.engine().ensure_topic(&weir::provision::spec_of(&topic)).await.unwrap();
     let mut tx = catalog.begin(&actor).await.unwrap();
     let scopes = vec![Scope::RecordsProduce, Scope::RecordsConsume];
     let spec = TokenSpec { name: "bench".to_owned(), scopes, topics: Vec::new(), expires_at: None };

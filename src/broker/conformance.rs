@@ -41,7 +41,7 @@ impl Fixture {
     /// A new topic.
     pub(crate) async fn topic(&self, partitions: u32) -> TopicId {
         let id = TopicId::new();
-        self.engine.ensure_topic(&TopicSpec { id, partitions }).await.unwrap();
+        self.engine.ensure_topic(&TopicSpec::new(id, partitions)).await.unwrap();
         id
     }
 
@@ -316,7 +316,7 @@ pub(crate) async fn a_topic_may_be_ensured_again_and_grow_but_not_shrink(f: Fixt
     let id = f.topic(2).await;
     let at = |partition| TopicPartition { topic: id, partition };
     f.append(at(1), &["kept"]).await;
-    let ensure = async |partitions| f.engine.ensure_topic(&TopicSpec { id, partitions }).await;
+    let ensure = async |partitions| f.engine.ensure_topic(&TopicSpec::new(id, partitions)).await;
     assert_eq!(ensure(2).await, Ok(()));
     assert_eq!(ensure(3).await, Ok(()));
     assert_eq!(ensure(1).await, Err(AdminError::FewerPartitions { from: 3, to: 1 }));
@@ -426,7 +426,7 @@ pub(crate) async fn a_closed_engine_answers_stopped_to_everything(f: Fixture) {
     assert_eq!(f.engine.commit(commit([write(at, &["a"])])).await, Err(CommitError::Stopped));
     assert_eq!(f.engine.bounds(at), Err(FetchError::Stopped));
     assert_eq!(f.engine.fetch(at, Offset(0), 1).await.unwrap_err(), FetchError::Stopped);
-    let spec = TopicSpec { id: TopicId::new(), partitions: 1 };
+    let spec = TopicSpec::new(TopicId::new(), 1);
     assert_eq!(f.engine.ensure_topic(&spec).await, Err(AdminError::Stopped));
     assert_eq!(f.engine.delete_topic(at.topic).await, Err(AdminError::Stopped));
     assert!(f.engine.fault().is_some());

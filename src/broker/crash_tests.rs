@@ -105,14 +105,14 @@ impl Witness {
 
     async fn first_half(&mut self, engine: &Arc<EmbeddedEngine>) -> Result<(), ()> {
         for n in [1, 2] {
-            engine.ensure_topic(&TopicSpec { id: topic(n), partitions: 2 }).await.map_err(drop)?;
+            engine.ensure_topic(&TopicSpec::new(topic(n), 2)).await.map_err(drop)?;
         }
         for n in 0..14 {
             self.commit(engine, n).await?;
         }
         self.deleted = Some(topic(2));
         engine.delete_topic(topic(2)).await.map_err(drop)?;
-        engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 3 }).await.map_err(drop)
+        engine.ensure_topic(&TopicSpec::new(topic(1), 3)).await.map_err(drop)
     }
 
     async fn second_half(&mut self, engine: &Arc<EmbeddedEngine>) -> Result<(), ()> {
@@ -276,7 +276,7 @@ fn every_kind_of_sync_is_needed() {
 async fn a_stopped_disk_stops_the_engine_and_says_why() {
     let disk = SimDisk::new();
     let (engine, _) = open(&disk).unwrap();
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
     disk.crash_at(disk.operations() + 1);
     let refused = engine.commit(commit([write(at(1, 0), &["a"])])).await;
     assert_eq!(refused, Err(CommitError::Stopped));
@@ -287,7 +287,7 @@ async fn a_stopped_disk_stops_the_engine_and_says_why() {
 async fn files_of_a_topic_whose_writes_and_deletion_are_replayed_are_removed() {
     let disk = SimDisk::new();
     let (engine, _) = open(&disk).unwrap();
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
     engine.commit(commit([write(at(1, 0), &["a"])])).await.unwrap();
     let eventually_files = async |disk: &SimDisk, there: bool| {
         let waiting = async {

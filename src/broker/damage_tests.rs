@@ -23,7 +23,7 @@ fn open(disk: &SimDisk) -> EmbeddedEngine {
 async fn log_of(frames: usize) -> (SimDisk, String) {
     let disk = SimDisk::new();
     let engine = open(&disk);
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
     for n in 0..frames {
         engine.commit(commit([write(at(1, 0), &[&format!("{n}")])])).await.unwrap();
     }
@@ -74,7 +74,7 @@ async fn a_flipped_bit_in_an_acknowledged_frame_refuses_the_start_and_names_what
 async fn a_last_frame_that_rotted_after_an_idle_log_said_it_was_durable_is_damage() {
     let disk = SimDisk::new();
     let engine = open(&disk);
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
     engine.commit(commit([write(at(1, 0), &["a"])])).await.unwrap();
     let path = disk.paths("wal/").remove(0);
     let written = frames(&disk.read(&path)).len();
@@ -99,7 +99,7 @@ async fn a_mark_that_ends_a_segment_is_durable_before_the_log_goes_on_in_the_nex
         let disk = SimDisk::new();
         let config = EngineConfig { checkpoint_bytes: 1 << 20, ..tiny() };
         let (engine, _) = try_open(&disk, config.clone()).unwrap();
-        engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+        engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
         let path = disk.paths("wal/").remove(0);
         let marked = async |count| {
             while frames(&disk.read(&path)).len() < count {
@@ -146,7 +146,7 @@ async fn a_damaged_or_missing_manifest_refuses_the_start() {
 async fn in_segments(records: usize) -> SimDisk {
     let disk = SimDisk::new();
     let engine = open(&disk);
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 2 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 2)).await.unwrap();
     for n in 0..records {
         let value = format!("{n} {}", "x".repeat(300));
         let writes = [0, 1].map(|partition| write(at(1, partition), &[&value]));
@@ -212,7 +212,7 @@ async fn segments_that_were_replayed_are_used_again_once() {
     // No checkpoint but those of the starts.
     let config = EngineConfig { checkpoint_bytes: 100 << 20, ..tiny() };
     let (engine, _) = try_open(&disk, config.clone()).unwrap();
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
     let value = "x".repeat(5000);
     let append = async |engine: &EmbeddedEngine, count| {
         for _ in 0..count {
@@ -245,7 +245,7 @@ async fn many_partitions_are_replayed_and_too_many_for_a_frame_are_refused() {
     let disk = SimDisk::new();
     let engine = open(&disk);
     let ensure =
-        async |engine: &EmbeddedEngine, partitions| engine.ensure_topic(&TopicSpec { id: topic(1), partitions }).await;
+        async |engine: &EmbeddedEngine, partitions| engine.ensure_topic(&TopicSpec::new(topic(1), partitions)).await;
     let Err(AdminError::TooManyPartitions { max }) = ensure(&engine, 1_000_000).await else { panic!("too many") };
     ensure(&engine, max).await.unwrap();
     engine.commit(commit([write(at(1, max - 1), &["last"])])).await.unwrap();

@@ -98,11 +98,13 @@ impl Engine for EmbeddedEngine {
 
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), AdminError> {
         let known = self.shared().topics.topic(spec.id).map_or(0, |partitions| partitions.len());
-        if !self.shared().is_stopped() && u32::try_from(known) == Ok(spec.partitions) {
-            return Ok(());
+        if self.shared().is_stopped() || u32::try_from(known) != Ok(spec.partitions) {
+            let spec = spec.clone();
+            self.administer(|reply| Request::Ensure { spec, reply }).await?;
         }
-        let spec = spec.clone();
-        self.administer(|reply| Request::Ensure { spec, reply }).await
+        // Until here the new partitions keep everything, which is never wrong for long.
+        self.shared().topics.set_settings(spec.id, spec.settings);
+        Ok(())
     }
 
     async fn delete_topic(&self, topic: TopicId) -> Result<(), AdminError> {

@@ -16,6 +16,10 @@
 //! refused does not use up its key. Memory for keys is bounded per [`Tenant`] and in all; beyond the bound the oldest
 //! are forgotten early.
 //!
+//! # Settings
+//! [`Engine::ensure_topic`] also says how the topic's records are kept ([`TopicSettings`]); the latest call counts. Settings
+//! are not stored: after a restart, until the engine has been told again, a topic keeps everything.
+//!
 //! # Cancellation
 //! Dropping the future of `commit` does not cancel the write.
 
@@ -39,6 +43,56 @@ pub struct TopicSpec {
     pub id: TopicId,
     /// Number of partitions, at least 1. May grow, never shrinks.
     pub partitions: u32,
+    /// How its records are kept.
+    pub settings: TopicSettings,
+}
+
+impl TopicSpec {
+    /// A topic whose records are durable and kept for ever.
+    #[must_use]
+    pub fn new(id: TopicId, partitions: u32) -> Self {
+        Self { id, partitions, settings: TopicSettings::default() }
+    }
+}
+
+/// How an engine keeps the records of one topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Records older than this, by the engine's time of acceptance, may be removed; `None`: never for their age.
+    pub retention: Option<Duration>,
+    /// Of each partition, about this many of the latest bytes are kept; `None`: no bound.
+    pub retention_bytes: Option<u64>,
+    /// Only the last record of each key is kept.
+    pub compact: bool,
+    /// How long the removal of a key stays readable on a compacted topic.
+    pub delete_retention: Duration,
+    /// When a commit is acknowledged.
+    pub durability: Durability,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            retention: None,
+            retention_bytes: None,
+            compact: false,
+            delete_retention: DELETE_RETENTION,
+            durability: Durability::default(),
+        }
+    }
+}
+
+/// How long the removal of a key stays readable unless something else is asked for.
+const DELETE_RETENTION: Duration = Duration::from_hours(24);
+
+/// When a commit is acknowledged. Readers see durable records only, whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When it is on stable storage.
+    #[default]
+    Durable,
+    /// When it is written; a power cut may take the last moments.
+    Relaxed,
 }
 
 /// One batch for one partition.
@@ -243,7 +297,8 @@ pub trait Engine: Send + Sync + 'static {
     /// What this engine can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Makes the topic exist with at least these partitions. Idempotent; durable when it returns.
+    /// Makes the topic exist with these partitions, kept as its settings say. Idempotent; that the partitions exist is
+    /// durable when it returns.
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), AdminError>;
 
     /// Forgets the topic and its records. Idempotent; durable when it returns, the space is freed later.

@@ -23,7 +23,7 @@ async fn setup() -> Setup {
     let disk = FaultyDisk::new(sim.clone());
     let config = EngineConfig { free_bytes_min: 1000, ..tiny() };
     let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), config, clock()).unwrap();
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
     Setup { sim, disk, engine }
 }
 
@@ -198,7 +198,7 @@ async fn a_start_on_a_full_disk_uses_old_files_of_the_log_again() {
     let config = EngineConfig { checkpoint_bytes: 1 << 20, ..tiny() };
     let open = |disk| EmbeddedEngine::open_on(Arc::new(disk), config.clone(), clock()).unwrap().0;
     let engine = open(FaultyDisk::new(sim.clone()));
-    engine.ensure_topic(&TopicSpec { id: topic(1), partitions: 1 }).await.unwrap();
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
     let value = "x".repeat(5000);
     for _ in 0..15 {
         engine.commit(commit([write(at(1, 0), &[&value])])).await.unwrap();
@@ -221,7 +221,7 @@ async fn a_topic_can_be_deleted_while_copies_wait_for_space() {
     let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), config, clock()).unwrap();
     let s = Setup { sim, disk, engine };
     for n in [1, 2] {
-        s.engine.ensure_topic(&TopicSpec { id: topic(n), partitions: 1 }).await.unwrap();
+        s.engine.ensure_topic(&TopicSpec::new(topic(n), 1)).await.unwrap();
     }
     s.disk.plan(fault(Operation::Write, "seg/", Errno::NOSPC));
     let (acked, refused) = s.append_until_refused().await;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::engine::{
     Ack, AdminError, Appended, Bounds, Capabilities, Commit, CommitError, Engine, EngineStats, FetchError, Fetched,
-    TopicSpec, Watch,
+    TopicSettings, TopicSpec, Watch,
 };
 use super::idempotency::{Idempotency, IdempotencyLimits, Lookup, Remembered};
 use super::record::RecordBatch;
@@ -38,10 +38,17 @@ struct Change {
 }
 
 struct State {
-    topics: BTreeMap<TopicId, Vec<Vec<RecordBatch>>>,
+    topics: BTreeMap<TopicId, Held>,
     idempotency: Idempotency,
     stats: EngineStats,
     closed: bool,
+}
+
+/// One topic.
+#[derive(Default)]
+struct Held {
+    settings: TopicSettings,
+    partitions: Vec<Vec<RecordBatch>>,
 }
 
 impl MemoryEngine {
@@ -65,7 +72,7 @@ impl State {
             return Err(FetchError::Stopped);
         }
         let index = usize::try_from(at.partition).unwrap_or(usize::MAX);
-        self.topics.get(&at.topic).and_then(|p| p.get(index)).ok_or(FetchError::UnknownPartition(at))
+        self.topics.get(&at.topic).and_then(|held| held.partitions.get(index)).ok_or(FetchError::UnknownPartition(at))
     }
 
     fn bounds(&self, at: TopicPartition) -> Result<Bounds, FetchError> {
@@ -116,7 +123,7 @@ impl State {
     fn append(&mut self, commit: &Commit, appended: &[Appended]) {
         for (write, placed) in commit.writes.iter().zip(appended) {
             let index = usize::try_from(placed.to.partition).unwrap_or(usize::MAX);
-            let log = self.topics.get_mut(&placed.to.topic).and_then(|p| p.get_mut(index));
+            let log = self.topics.get_mut(&placed.to.topic).and_then(|held| held.partitions.get_mut(index));
             log.expect("place() found the partition").push(write.batch.clone().with_base_offset(placed.first));
             self.stats.records_committed += u64::from(placed.count);
             self.stats.bytes_committed += bytes(write.batch.len());
@@ -144,12 +151,14 @@ impl Engine for MemoryEngine {
         if state.closed {
             return Err(AdminError::Stopped);
         }
-        let partitions = state.topics.entry(spec.id).or_default();
+        let held = state.topics.entry(spec.id).or_default();
+        let partitions = &mut held.partitions;
         let from = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
         if from > spec.partitions {
             return Err(AdminError::FewerPartitions { from, to: spec.partitions });
         }
         partitions.resize_with(usize::try_from(spec.partitions).unwrap_or(usize::MAX), Vec::new);
+        held.settings = spec.settings;
         Ok(())
     }
 
@@ -206,14 +215,20 @@ impl Engine for MemoryEngine {
 
     fn stored_bytes(&self, topic: TopicId) -> u64 {
         let state = self.shared.state.lock();
-        state.topics.get(&topic).into_iter().flatten().flatten().map(|b| bytes(b.len())).sum()
+        state.topics.get(&topic).into_iter().flat_map(|held| &held.partitions).flatten().map(|b| bytes(b.len())).sum()
     }
 
     fn stats(&self) -> EngineStats {
         let state = self.shared.state.lock();
         EngineStats {
-            partitions: state.topics.values().map(|p| bytes(p.len())).sum(),
-            stored_bytes: state.topics.values().flatten().flatten().map(|b| bytes(b.len())).sum(),
+            partitions: state.topics.values().map(|held| bytes(held.partitions.len())).sum(),
+            stored_bytes: state
+                .topics
+                .values()
+                .flat_map(|held| &held.partitions)
+                .flatten()
+                .map(|b| bytes(b.len()))
+                .sum(),
             ..state.stats.clone()
         }
     }

@@ -474,7 +474,7 @@ mod tests {
         let (engine, topic, mut feed) = feed(FeedOptions::default(), 1).await;
         let mut wider = (*topic).clone();
         wider.partitions = 2;
-        let spec = crate::broker::engine::TopicSpec { id: topic.id, partitions: 2 };
+        let spec = crate::broker::engine::TopicSpec::new(topic.id, 2);
         engine.ensure_topic(&spec).await.unwrap();
         testing::append(&*engine, &topic, 1, &[1]).await;
         assert!(feed.set_topics(&[Arc::new(wider)], None));
@@ -490,7 +490,7 @@ mod tests {
         let wider = Arc::new(wider);
         feed.set_topics(&[Arc::clone(&wider)], None);
         assert!(feed.incomplete());
-        let spec = crate::broker::engine::TopicSpec { id: topic.id, partitions: 2 };
+        let spec = crate::broker::engine::TopicSpec::new(topic.id, 2);
         engine.ensure_topic(&spec).await.unwrap();
         testing::append(&*engine, &topic, 1, &[1]).await;
         feed.set_topics(&[wider], None);

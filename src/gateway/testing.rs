@@ -41,7 +41,7 @@ pub fn topic(name: &str, partitions: u32) -> Arc<Topic> {
 pub async fn engine(topics: &[&Arc<Topic>]) -> Arc<dyn Engine> {
     let engine = crate::broker::memory::MemoryEngine::new(Arc::new(crate::clock::SystemClock));
     for topic in topics {
-        engine.ensure_topic(&TopicSpec { id: topic.id, partitions: topic.partitions }).await.unwrap();
+        engine.ensure_topic(&TopicSpec::new(topic.id, topic.partitions)).await.unwrap();
     }
     Arc::new(engine)
 }

@@ -217,8 +217,7 @@ impl Weir {
         let mut tx = self.catalog().begin(&Actor::system()).await.unwrap();
         let topic = tx.put_topic(&grant, &spec, Precondition::None).await.unwrap().value;
         tx.commit().await.unwrap();
-        let engine_spec = weir::broker::engine::TopicSpec { id: topic.id, partitions: topic.partitions };
-        self.app.engine().ensure_topic(&engine_spec).await.unwrap();
+        self.app.engine().ensure_topic(&weir::provision::spec_of(&topic)).await.unwrap();
         Arc::new(topic)
     }
 

@@ -10,7 +10,7 @@ use super::segment::Segment;
 use super::segment::reader::first_at;
 use super::watch::Watchers;
 use super::wire::len64;
-use crate::broker::engine::Bounds;
+use crate::broker::engine::{Bounds, TopicSettings};
 use crate::broker::record::RecordBatch;
 use crate::clock::Timestamp;
 use crate::names::{Offset, TopicPartition};
@@ -27,6 +27,7 @@ pub(in crate::broker) struct Partition {
     /// Bytes of batches, in segments or not yet.
     pub(in crate::broker) stored_bytes: AtomicU64,
     pub(in crate::broker) deleted: AtomicBool,
+    settings: RwLock<TopicSettings>,
     tail: Mutex<Tail>,
     /// Oldest first; the last one grows. Changed by the applier only.
     pub(in crate::broker::log) segments: RwLock<Vec<Arc<Segment>>>,
@@ -49,10 +50,20 @@ impl Partition {
             next: AtomicI64::new(end.0),
             stored_bytes: AtomicU64::new(stored),
             deleted: AtomicBool::new(false),
+            settings: RwLock::default(),
             tail: Mutex::default(),
             segments: RwLock::new(segments),
             watchers: Watchers::default(),
         }
+    }
+
+    /// How its records are kept, as far as this process has been told.
+    pub(in crate::broker) fn settings(&self) -> TopicSettings {
+        *self.settings.read()
+    }
+
+    pub(in crate::broker) fn set_settings(&self, settings: TopicSettings) {
+        *self.settings.write() = settings;
     }
 
     /// The readable range.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::partition::Partition;
+use crate::broker::engine::TopicSettings;
 use crate::names::{TopicId, TopicPartition};
 
 /// The partitions of one topic, in order.
@@ -23,6 +24,13 @@ impl Topics {
 
     pub(in crate::broker) fn topic(&self, topic: TopicId) -> Option<Partitions> {
         self.0.read().get(&topic).map(Arc::clone)
+    }
+
+    /// Says how a topic's records are kept from now on.
+    pub(in crate::broker) fn set_settings(&self, topic: TopicId, settings: TopicSettings) {
+        let partitions = self.topic(topic);
+        let others = partitions.iter().flat_map(|all| all.iter()).filter(|partition| partition.settings() != settings);
+        others.for_each(|partition| partition.set_settings(settings));
     }
 
     /// Adds partitions of one topic; their numbers follow those that exist.
