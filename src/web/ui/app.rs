@@ -164,7 +164,8 @@ async fn resume(State(state): State<WebState>, visit: Visit, Path(name): Path<Ap
 struct BlockedPage {
     frame: Frame,
     app: AppName,
-    blocking: Vec<String>,
+    /// Their names.
+    topics: Vec<String>,
 }
 
 async fn delete(State(state): State<WebState>, visit: Visit, Path(name): Path<AppName>, mut form: Draft) -> PageResult {
@@ -172,8 +173,8 @@ async fn delete(State(state): State<WebState>, visit: Visit, Path(name): Path<Ap
     let query = TopicQuery { app: Some(name.clone()), ..TopicQuery::default() };
     let topics = state.catalog.topics(&visit.reading(&state)?, &query, &PageRequest::first(ROWS_SHOWN_MAX)).items;
     if !topics.is_empty() {
-        let blocking = topics.iter().map(|topic| format!("topic/{}", topic.name)).collect();
-        return render(&BlockedPage { frame: visit.frame, app: name, blocking });
+        let topics = topics.iter().map(|topic| topic.name.to_string()).collect();
+        return render(&BlockedPage { frame: visit.frame, app: name, topics });
     }
     let confirm = Confirm {
         title: format!("Delete {name}?"),
@@ -194,7 +195,8 @@ async fn delete(State(state): State<WebState>, visit: Visit, Path(name): Path<Ap
     match tx.delete_app(&grant, Precondition::None).await {
         Ok(()) => {}
         Err(ChangeError::NotEmpty { blocking }) => {
-            return render(&BlockedPage { frame: visit.frame, app: name, blocking });
+            let topics = blocking.iter().map(|resource| resource.trim_start_matches("topic/").to_owned()).collect();
+            return render(&BlockedPage { frame: visit.frame, app: name, topics });
         }
         Err(error) => return Err(error.into()),
     }
