@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::broker::embedded::{EmbeddedEngine, EngineConfig};
 use crate::broker::engine::Engine;
+use crate::catalog::error::CatalogError;
 use crate::catalog::model::Secret;
 use crate::catalog::{Catalog, CatalogOptions};
 use crate::clock::{Clock, SystemClock};
@@ -197,7 +198,7 @@ impl App {
     }
 
     /// The one-time link that makes the first administrator; `None` when there is one.
-    pub async fn setup_link(&self) -> anyhow::Result<Option<String>> {
+    pub async fn setup_link(&self) -> Result<Option<String>, CatalogError> {
         let secret = self.catalog.setup_link().await?;
         Ok(secret.map(|secret| format!("{}{}", self.url, web::paths::setup_link(secret.expose()))))
     }

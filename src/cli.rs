@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::catalog::access::{Actor, Administer, Grant};
+use crate::catalog::error::CatalogError;
 use crate::catalog::model::{Scope, TokenSpec};
 use crate::catalog::{Catalog, CatalogOptions};
 use crate::clock::{Clock as _, SystemClock};
@@ -149,8 +150,15 @@ async fn serve(config: Config, demo_speed: Option<u32>) -> anyhow::Result<()> {
 async fn announce(app: &App) -> anyhow::Result<()> {
     let url = app.url();
     let mut text = format!("\n  Weir is ready at {url}\n  data in {}\n", app.data_dir().display());
-    if let Some(link) = app.setup_link().await? {
-        text.push_str(&format!("\n  First run. Make the administrator's account with this one-time link:\n  {link}\n"));
+    match app.setup_link().await {
+        Ok(None) => {}
+        Ok(Some(link)) => text.push_str(&format!(
+            "\n  First run. Make the administrator's account with this one-time link:\n  {link}\n"
+        )),
+        Err(CatalogError::Unavailable(_)) => text.push_str(
+            "\n  PostgreSQL cannot be reached. Records flow by the last known rights; signing in and changes wait for it.\n",
+        ),
+        Err(error) => return Err(error.into()),
     }
     let trust =
         app.certificate_file().filter(|_| url.starts_with("https://127.") || url.starts_with("https://localhost"));

@@ -3,6 +3,7 @@
 //! A notification wakes it within milliseconds of a commit anywhere; a poll each second catches what a notification lost.
 //! Without the database it keeps trying to reach it, and the last view goes on being used.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,8 @@ impl Keeper {
                 worked = self.follow() => worked,
             };
             if let Err(error) = worked {
-                tracing::warn!(%error, "the catalog's database is out of reach; trying again");
+                let error = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                tracing::warn!(error, "the catalog's database is out of reach; trying again");
                 // What happened in between is not known: load everything on the way back.
                 self.current = None;
             }

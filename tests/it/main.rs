@@ -36,3 +36,4 @@ mod ui_look;
 mod ui_sign_in;
 mod ui_teams;
 mod ui_topics;
+mod without_database;

@@ -13,7 +13,7 @@ use crate::harness::Caller;
 /// Longest time a start may take on a machine that is busy with other tests.
 const READY_WAIT: Duration = Duration::from_secs(60);
 
-fn weir(data_dir: &Path) -> Command {
+pub fn weir(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.env_remove("DATABASE_URL").env("WEIR_LISTEN", "127.0.0.1:0").env("WEIR_LOG_LEVEL", "warn");
     command.arg("--data-dir").arg(data_dir);
@@ -21,16 +21,16 @@ fn weir(data_dir: &Path) -> Command {
 }
 
 /// A running `weir serve`. Killed when dropped.
-struct Server {
+pub struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
     url: String,
     /// What it printed until it was ready.
-    greeting: String,
+    pub greeting: String,
 }
 
 impl Server {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut greeting = String::new();
@@ -42,7 +42,7 @@ impl Server {
         Self { child, output, url, greeting }
     }
 
-    fn caller(&self) -> Caller {
+    pub fn caller(&self) -> Caller {
         Caller::anonymous(&self.url)
     }
 
@@ -99,8 +99,12 @@ fn assert_closed_to_others(folder: &Path) {
 fn create_admin(data_dir: &Path) -> String {
     let made = weir(data_dir).args(["admin", "create-user", "ada@example.com", "--admin"]).output().unwrap();
     succeeded(&made);
-    let made =
-        weir(data_dir).args(["admin", "create-token", "--user", "ada@example.com", "--ttl", "1d"]).output().unwrap();
+    create_token(weir(data_dir))
+}
+
+/// A token of ada's with every scope.
+pub fn create_token(mut weir: Command) -> String {
+    let made = weir.args(["admin", "create-token", "--user", "ada@example.com", "--ttl", "1d"]).output().unwrap();
     last_line(&succeeded(&made)).to_owned()
 }
 

@@ -147,9 +147,9 @@ impl Ingested {
         let count = self.refused.len();
         let detail = match (self.single, count, self.records.len() + count) {
             (true, ..) => first.detail.clone(),
-            (false, 1, _) => format!("Record {first_item}: {}. Nothing was written.", first.detail),
+            (false, 1, _) => format!("Record {first_item} (counted from 0): {}. Nothing was written.", first.detail),
             (false, _, all) => format!(
-                "{count} of {all} records were refused, the first is record {first_item}: {}. Nothing was written.",
+                "{count} of {all} records were refused, the first is record {first_item} (counted from 0): {}. Nothing was written.",
                 first.detail
             ),
         };
