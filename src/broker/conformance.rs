@@ -14,7 +14,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::engine::{
-    Ack, AdminError, Bounds, Commit, CommitError, Engine, FetchError, IdempotencyKey, Tenant, TopicSpec, Watch, Write,
+    Ack, AdminError, Bounds, Commit, CommitError, Engine, FetchError, IdempotencyKey, Tenant, TopicSettings, TopicSpec,
+    Watch, Write,
 };
 use super::record::{Record, RecordBatch, ValueKind};
 use crate::clock::{ManualClock, Timestamp};
@@ -338,6 +339,86 @@ pub(crate) async fn a_deleted_topic_is_unknown_and_its_space_is_not_counted(f: F
     assert_eq!(f.values(kept).await, ["b"]);
 }
 
+/// Has the engine do its maintenance until the partition begins at `start`: it may take its time.
+pub(crate) async fn maintain_until(engine: &dyn Engine, at: TopicPartition, start: Offset) {
+    let begins = async {
+        while engine.bounds(at).unwrap().start < start {
+            engine.maintain().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), begins).await.expect("what is too old is removed");
+    assert_eq!(engine.bounds(at).unwrap().start, start);
+}
+
+impl Fixture {
+    /// The only partition of a new topic that is kept like this.
+    async fn partition_kept(&self, settings: TopicSettings) -> TopicPartition {
+        let at = unknown();
+        self.engine.ensure_topic(&TopicSpec { settings, ..TopicSpec::new(at.topic, 1) }).await.unwrap();
+        at
+    }
+}
+
+pub(crate) async fn records_older_than_the_retention_go_and_offsets_go_on(f: Fixture) {
+    let minute = TopicSettings { retention: Some(Duration::from_mins(1)), ..TopicSettings::default() };
+    let (at, forever) = (f.partition_kept(minute).await, f.partition().await);
+    // Their own timestamps say that they are from 1970.
+    f.append(at, &["a", "b"]).await;
+    f.append(forever, &["kept"]).await;
+    f.clock.advance(Duration::from_mins(1));
+    f.engine.maintain().await.unwrap();
+    assert_eq!(f.engine.bounds(at), Ok(Bounds { start: Offset(0), end: Offset(2) }), "not a moment too early");
+    f.clock.advance(Duration::from_millis(1));
+    maintain_until(&*f.engine, at, Offset(2)).await;
+    assert_eq!(f.append(at, &["c"]).await.appended[0].first, Offset(2));
+    let bounds = Bounds { start: Offset(2), end: Offset(3) };
+    for gone in [0, 1] {
+        assert_eq!(f.engine.fetch(at, Offset(gone), 1).await.unwrap_err(), FetchError::OutOfRange(bounds));
+    }
+    assert_eq!(f.engine.fetch(at, Offset(2), 1).await.unwrap().bounds, bounds);
+    assert_eq!(f.engine.offset_for_timestamp(at, Timestamp(i64::MIN)).await, Ok(Offset(2)));
+    f.engine.maintain().await.unwrap();
+    assert_eq!(f.engine.bounds(at), Ok(bounds), "what came since is young");
+    assert_eq!(f.values(forever).await, ["kept"]);
+}
+
+pub(crate) async fn the_oldest_records_go_when_there_are_too_many_bytes(f: Fixture) {
+    let kept = 2 << 20;
+    let at = f.partition_kept(TopicSettings { retention_bytes: Some(kept), ..TopicSettings::default() }).await;
+    let value = "x".repeat(200 << 10);
+    for _ in 0..30 {
+        f.append(at, &[&value]).await;
+    }
+    let most = kept + (1 << 20) + (201 << 10);
+    let removed = async {
+        while f.engine.stored_bytes(at.topic) > most {
+            f.engine.maintain().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), removed).await.expect("what is too much is removed");
+    assert!(f.engine.stored_bytes(at.topic) >= kept, "but not more than that");
+    let Bounds { start, end } = f.engine.bounds(at).unwrap();
+    assert!(start > Offset(0) && end == Offset(30), "{start}..{end}");
+    let mut next = start;
+    while next < end {
+        let fetched = f.engine.fetch(at, next, 1).await.unwrap();
+        assert_eq!(fetched.batches[0].base_offset(), next, "nothing is skipped");
+        next = fetched.batches[0].next_offset();
+    }
+}
+
+pub(crate) async fn a_topic_keeps_its_records_as_it_was_told_last(f: Fixture) {
+    let minute = TopicSettings { retention: Some(Duration::from_mins(1)), ..TopicSettings::default() };
+    let at = f.partition_kept(minute).await;
+    f.append(at, &["a"]).await;
+    f.engine.ensure_topic(&TopicSpec::new(at.topic, 1)).await.unwrap();
+    f.clock.advance(Duration::from_hours(1));
+    f.engine.maintain().await.unwrap();
+    assert_eq!(f.values(at).await, ["a"]);
+    f.engine.ensure_topic(&TopicSpec { settings: minute, ..TopicSpec::new(at.topic, 1) }).await.unwrap();
+    maintain_until(&*f.engine, at, Offset(1)).await;
+}
+
 pub(crate) async fn a_watch_wakes_for_each_of_its_partitions(f: Fixture) {
     let id = f.topic(3).await;
     let all: Vec<_> = (0..3).map(|partition| TopicPartition { topic: id, partition }).collect();
@@ -429,6 +510,7 @@ pub(crate) async fn a_closed_engine_answers_stopped_to_everything(f: Fixture) {
     let spec = TopicSpec::new(TopicId::new(), 1);
     assert_eq!(f.engine.ensure_topic(&spec).await, Err(AdminError::Stopped));
     assert_eq!(f.engine.delete_topic(at.topic).await, Err(AdminError::Stopped));
+    assert_eq!(f.engine.maintain().await, Err(AdminError::Stopped));
     assert!(f.engine.fault().is_some());
 }
 
@@ -457,6 +539,9 @@ macro_rules! conformance {
             an_offset_is_found_by_time,
             a_topic_may_be_ensured_again_and_grow_but_not_shrink,
             a_deleted_topic_is_unknown_and_its_space_is_not_counted,
+            records_older_than_the_retention_go_and_offsets_go_on,
+            the_oldest_records_go_when_there_are_too_many_bytes,
+            a_topic_keeps_its_records_as_it_was_told_last,
             a_watch_wakes_for_each_of_its_partitions,
             a_watch_misses_nothing_between_its_making_and_its_waiting,
             a_watch_is_quiet_while_nothing_happens,

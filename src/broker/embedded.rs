@@ -111,6 +111,12 @@ impl Engine for EmbeddedEngine {
         self.administer(|reply| Request::Delete { topic, reply }).await
     }
 
+    async fn maintain(&self) -> Result<(), AdminError> {
+        let shared = Arc::clone(self.shared());
+        let running = tokio::task::spawn_blocking(move || log::maintain(&shared));
+        running.await.map_err(|_| AdminError::Stopped)?
+    }
+
     async fn commit(&self, commit: Commit) -> Result<Ack, CommitError> {
         let shared = self.shared();
         let limit = shared.config.commit_bytes_max;
@@ -240,6 +246,31 @@ mod tests {
         let again = f.engine.commit(conformance::keyed(1, 1, [conformance::write(at, &["c"])])).await.unwrap();
         assert_eq!(again, Ack { replayed: true, ..keyed });
         assert_eq!(f.values(at).await, ["a", "b", "c", "d"]);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_begins_after_its_records_went_says_so_instead_of_skipping() {
+        use crate::broker::engine::TopicSettings;
+        let clock = ManualClock::at(Timestamp(1_000));
+        let disk = SimDisk::new();
+        // Nothing stays in memory, so that reads go to the segments.
+        let config = EngineConfig { tail_bytes_max: 0, ..EngineConfig::small() };
+        let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), config, Arc::new(clock.clone())).unwrap();
+        let at = TopicPartition { topic: TopicId::new(), partition: 0 };
+        let settings = TopicSettings { retention: Some(std::time::Duration::from_mins(1)), ..TopicSettings::default() };
+        engine.ensure_topic(&TopicSpec { settings, ..TopicSpec::new(at.topic, 1) }).await.unwrap();
+        engine.commit(conformance::commit([conformance::write(at, &["old", "older"])])).await.unwrap();
+        clock.advance(std::time::Duration::from_hours(1));
+        conformance::maintain_until(&engine, at, Offset(2)).await;
+        engine.commit(conformance::commit([conformance::write(at, &["young"])])).await.unwrap();
+        // What a reader does that looked at the bounds before.
+        let partition = engine.partition(at).unwrap();
+        for from in [0, 1] {
+            let partition = Arc::clone(&partition);
+            let raced = engine.cold(move |shared| shared.read(&partition, Offset(from), 100)).await;
+            let bounds = Bounds { start: Offset(2), end: Offset(3) };
+            assert_eq!(raced.unwrap_err(), FetchError::OutOfRange(bounds));
+        }
     }
 
     #[test]

@@ -20,6 +20,13 @@
 //! [`Engine::ensure_topic`] also says how the topic's records are kept ([`TopicSettings`]); the latest call counts. Settings
 //! are not stored: after a restart, until the engine has been told again, a topic keeps everything.
 //!
+//! # What is no longer kept
+//! From time to time, and at once when [`Engine::maintain`] is called, the engine removes records from the start of a
+//! partition: those accepted longer ago than [`TopicSettings::retention`], and the oldest while more than
+//! [`TopicSettings::retention_bytes`] are held. It may keep more than that for a while, never less. [`Bounds::start`] moves
+//! forward and never back, not by a crash either; reading below it is [`FetchError::OutOfRange`], also for a reader that was
+//! under way.
+//!
 //! # Cancellation
 //! Dropping the future of `commit` does not cancel the write.
 
@@ -150,7 +157,7 @@ pub struct Ack {
 }
 
 /// The readable range of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bounds {
     /// Offset of the first record still kept.
     pub start: Offset,
@@ -303,6 +310,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Forgets the topic and its records. Idempotent; durable when it returns, the space is freed later.
     async fn delete_topic(&self, topic: TopicId) -> Result<(), AdminError>;
+
+    /// Does now what the engine does from time to time. See the module's text.
+    async fn maintain(&self) -> Result<(), AdminError>;
 
     /// Appends. See the module's text.
     async fn commit(&self, commit: Commit) -> Result<Ack, CommitError>;

@@ -1,6 +1,6 @@
 //! The engine's contract in the simplest form that keeps it: everything in memory, under one lock. For tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use super::engine::{
     TopicSettings, TopicSpec, Watch,
 };
 use super::idempotency::{Idempotency, IdempotencyLimits, Lookup, Remembered};
+use super::log::is_older;
 use super::record::RecordBatch;
 use crate::clock::{Clock, Timestamp};
 use crate::names::{Offset, TopicId, TopicPartition};
@@ -48,7 +49,36 @@ struct State {
 #[derive(Default)]
 struct Held {
     settings: TopicSettings,
-    partitions: Vec<Vec<RecordBatch>>,
+    partitions: Vec<Kept>,
+}
+
+/// What is kept of one partition.
+#[derive(Default)]
+struct Kept {
+    bounds: Bounds,
+    /// With their times of acceptance.
+    batches: VecDeque<(Timestamp, RecordBatch)>,
+}
+
+impl Kept {
+    fn bytes(&self) -> u64 {
+        self.batches.iter().map(|(_, batch)| bytes(batch.len())).sum()
+    }
+
+    /// Removes what the settings no longer want kept.
+    fn trim(&mut self, settings: &TopicSettings, now: Timestamp) {
+        let mut left = self.bytes();
+        while let Some((accepted, oldest)) = self.batches.front() {
+            left -= bytes(oldest.len());
+            let old = settings.retention.is_some_and(|kept| is_older(*accepted, kept, now));
+            let many = settings.retention_bytes.is_some_and(|kept| left >= kept);
+            if !(old || many) {
+                return;
+            }
+            self.bounds.start = oldest.next_offset();
+            self.batches.pop_front();
+        }
+    }
 }
 
 impl MemoryEngine {
@@ -67,7 +97,7 @@ impl MemoryEngine {
 }
 
 impl State {
-    fn partition(&self, at: TopicPartition) -> Result<&Vec<RecordBatch>, FetchError> {
+    fn partition(&self, at: TopicPartition) -> Result<&Kept, FetchError> {
         if self.closed {
             return Err(FetchError::Stopped);
         }
@@ -76,7 +106,7 @@ impl State {
     }
 
     fn bounds(&self, at: TopicPartition) -> Result<Bounds, FetchError> {
-        Ok(Bounds { start: Offset(0), end: end(self.partition(at)?) })
+        Ok(self.partition(at)?.bounds)
     }
 
     fn commit(&mut self, commit: Commit, now: Timestamp) -> Result<Ack, CommitError> {
@@ -94,7 +124,7 @@ impl State {
             }
         }
         let appended = self.place(&commit)?;
-        self.append(&commit, &appended);
+        self.append(&commit, &appended, now);
         if let Some(key) = commit.idempotency {
             let (tenant, digest) = (commit.tenant, key.digest);
             let seen = Remembered { tenant, digest, at: now, appended: appended.clone().into() };
@@ -109,7 +139,7 @@ impl State {
         let mut appended = Vec::with_capacity(commit.writes.len());
         for write in &commit.writes {
             let known = self.partition(write.to).map_err(|_| CommitError::UnknownPartition(write.to))?;
-            let next = ends.entry(write.to).or_insert_with(|| end(known));
+            let next = ends.entry(write.to).or_insert(known.bounds.end);
             if write.expect.is_some_and(|expected| expected != *next) {
                 return Err(CommitError::OffsetMismatch { at: write.to, next: *next });
             }
@@ -120,20 +150,19 @@ impl State {
         Ok(appended)
     }
 
-    fn append(&mut self, commit: &Commit, appended: &[Appended]) {
+    fn append(&mut self, commit: &Commit, appended: &[Appended], now: Timestamp) {
         for (write, placed) in commit.writes.iter().zip(appended) {
             let index = usize::try_from(placed.to.partition).unwrap_or(usize::MAX);
             let log = self.topics.get_mut(&placed.to.topic).and_then(|held| held.partitions.get_mut(index));
-            log.expect("place() found the partition").push(write.batch.clone().with_base_offset(placed.first));
+            let log = log.expect("place() found the partition");
+            let batch = write.batch.clone().with_base_offset(placed.first);
+            log.bounds.end = batch.next_offset();
+            log.batches.push_back((now, batch));
             self.stats.records_committed += u64::from(placed.count);
             self.stats.bytes_committed += bytes(write.batch.len());
         }
         self.stats.groups += 1;
     }
-}
-
-fn end(log: &[RecordBatch]) -> Offset {
-    log.last().map_or(Offset(0), RecordBatch::next_offset)
 }
 
 fn bytes(len: usize) -> u64 {
@@ -157,7 +186,7 @@ impl Engine for MemoryEngine {
         if from > spec.partitions {
             return Err(AdminError::FewerPartitions { from, to: spec.partitions });
         }
-        partitions.resize_with(usize::try_from(spec.partitions).unwrap_or(usize::MAX), Vec::new);
+        partitions.resize_with(usize::try_from(spec.partitions).unwrap_or(usize::MAX), Kept::default);
         held.settings = spec.settings;
         Ok(())
     }
@@ -171,6 +200,18 @@ impl Engine for MemoryEngine {
             state.topics.remove(&topic);
         }
         self.shared.changes.send_modify(|_| {});
+        Ok(())
+    }
+
+    async fn maintain(&self) -> Result<(), AdminError> {
+        let mut state = self.shared.state.lock();
+        if state.closed {
+            return Err(AdminError::Stopped);
+        }
+        let now = self.shared.clock.now();
+        for held in state.topics.values_mut() {
+            held.partitions.iter_mut().for_each(|kept| kept.trim(&held.settings, now));
+        }
         Ok(())
     }
 
@@ -188,7 +229,7 @@ impl Engine for MemoryEngine {
         }
         let mut left = bytes_max;
         let mut batches = Vec::new();
-        for batch in state.partition(at)?.iter().filter(|b| b.last_offset() >= from) {
+        for batch in state.partition(at)?.batches.iter().map(|(_, batch)| batch).filter(|b| b.last_offset() >= from) {
             if !batches.is_empty() && batch.len() > left {
                 break;
             }
@@ -205,8 +246,9 @@ impl Engine for MemoryEngine {
     async fn offset_for_timestamp(&self, at: TopicPartition, at_or_after: Timestamp) -> Result<Offset, FetchError> {
         let state = self.shared.state.lock();
         let log = state.partition(at)?;
-        let found = log.iter().flat_map(RecordBatch::records).find(|r| r.timestamp >= at_or_after).map(|r| r.offset);
-        Ok(found.unwrap_or_else(|| end(log)))
+        let batches = log.batches.iter().map(|(_, batch)| batch);
+        let found = batches.flat_map(RecordBatch::records).find(|r| r.timestamp >= at_or_after).map(|r| r.offset);
+        Ok(found.unwrap_or(log.bounds.end))
     }
 
     fn watch(&self, _partitions: &[TopicPartition]) -> Box<dyn Watch> {
@@ -215,20 +257,14 @@ impl Engine for MemoryEngine {
 
     fn stored_bytes(&self, topic: TopicId) -> u64 {
         let state = self.shared.state.lock();
-        state.topics.get(&topic).into_iter().flat_map(|held| &held.partitions).flatten().map(|b| bytes(b.len())).sum()
+        state.topics.get(&topic).into_iter().flat_map(|held| &held.partitions).map(Kept::bytes).sum()
     }
 
     fn stats(&self) -> EngineStats {
         let state = self.shared.state.lock();
         EngineStats {
             partitions: state.topics.values().map(|held| bytes(held.partitions.len())).sum(),
-            stored_bytes: state
-                .topics
-                .values()
-                .flat_map(|held| &held.partitions)
-                .flatten()
-                .map(|b| bytes(b.len()))
-                .sum(),
+            stored_bytes: state.topics.values().flat_map(|held| &held.partitions).map(Kept::bytes).sum(),
             ..state.stats.clone()
         }
     }

@@ -259,7 +259,14 @@ impl Locator<'_> {
             let from = bounds.end.0.saturating_sub(i64::from(count)).max(bounds.start.0);
             let mut next = Offset(from);
             while next < bounds.end {
-                let fetched = self.engine.fetch(at, next, NEWEST_FETCH_BYTES).await?;
+                let fetched = match self.engine.fetch(at, next, NEWEST_FETCH_BYTES).await {
+                    // Retention came in between.
+                    Err(FetchError::OutOfRange(bounds)) if next < bounds.start => {
+                        next = bounds.start;
+                        continue;
+                    }
+                    fetched => fetched?,
+                };
                 let Some(last) = fetched.batches.last() else { break };
                 let start = next;
                 next = last.next_offset();

@@ -204,7 +204,17 @@ async fn read_page(
     // Made before the first look, so that what is written in between wakes it.
     let mut watch = (!request.wait.is_zero()).then(|| locator.engine.watch(&places.addresses()));
     let begin = places.clone();
-    let mut merge = Merge { engine: locator.engine, until, places, heads: HashMap::new(), scanned: 0 };
+    // Who asked for the earliest records or a time was promised no offset.
+    let unpromised = (!matches!(request.from, Position::Cursor(_))).then(|| begin.clone());
+    let mut merge = Merge {
+        engine: locator.engine,
+        until,
+        places,
+        unpromised,
+        heads: HashMap::new(),
+        scanned: 0,
+        overtaken: false,
+    };
     let shares = u32::try_from(merge.places.len().min(PARTITIONS_MAX)).unwrap_or(u32::MAX);
     let mut records = Vec::new();
     loop {
@@ -216,7 +226,7 @@ async fn read_page(
         taken?;
         let Some(watch) = watch.as_mut().filter(|_| records.is_empty()) else { break };
         // One that has looked at enough says how far it came: the caller goes on from there.
-        let over = merge.finished() || merge.scanned_enough();
+        let over = merge.finished() || merge.scanned_enough() || merge.overtaken;
         if over || tokio::time::timeout_at(deadline, watch.changed()).await.is_err() {
             break;
         }
@@ -234,6 +244,10 @@ struct Merge<'a> {
     /// What was fetched and not taken yet.
     heads: HashMap<Slot, VecDeque<ReadRecord>>,
     scanned: usize,
+    /// Places at which nobody has been given anything, if they may be moved over what is no longer kept.
+    unpromised: Option<Places>,
+    /// Retention has removed what comes next. The place stays, so that the next request is told.
+    overtaken: bool,
 }
 
 impl Merge<'_> {
@@ -266,18 +280,25 @@ impl Merge<'_> {
             return Ok(Some(record.timestamp));
         }
         let at = self.places.address(slot);
-        let next = self.places.place(slot).next;
-        let end = self.end_of(slot, self.engine.bounds(at)?.end);
-        if next >= end {
-            return Ok(None);
-        }
-        let fetched = match self.engine.fetch(at, next, FETCH_BYTES).await {
-            Err(FetchError::OutOfRange(bounds)) if next < bounds.start => {
-                // Retention moved between the look and the fetch; the next look begins at what is kept.
-                self.places.set(slot, bounds.start);
+        let (next, end, fetched) = loop {
+            let next = self.places.place(slot).next;
+            let end = self.end_of(slot, self.engine.bounds(at)?.end);
+            if next >= end {
                 return Ok(None);
             }
-            fetched => fetched?,
+            match self.engine.fetch(at, next, FETCH_BYTES).await {
+                Err(FetchError::OutOfRange(bounds)) if next < bounds.start => {
+                    if self.unpromised.as_ref().is_none_or(|places| places.place(slot).next != next) {
+                        self.overtaken = true;
+                        return Ok(None);
+                    }
+                    self.places.set(slot, bounds.start);
+                    if let Some(places) = &mut self.unpromised {
+                        places.set(slot, bounds.start);
+                    }
+                }
+                fetched => break (next, end, fetched?),
+            }
         };
         let place = self.places.place(slot);
         let topic = &self.places.topics[slot.topic].topic;

@@ -48,6 +48,9 @@ impl Engine for Failing {
     async fn delete_topic(&self, topic: TopicId) -> Result<(), AdminError> {
         self.engine.delete_topic(topic).await
     }
+    async fn maintain(&self) -> Result<(), AdminError> {
+        self.engine.maintain().await
+    }
     async fn commit(&self, commit: Commit) -> Result<Ack, CommitError> {
         match self.how() {
             FULL => Err(CommitError::ReadOnly),

@@ -316,6 +316,9 @@ impl Engine for Counting {
     async fn delete_topic(&self, topic: TopicId) -> Result<(), AdminError> {
         self.inner.delete_topic(topic).await
     }
+    async fn maintain(&self) -> Result<(), AdminError> {
+        self.inner.maintain().await
+    }
     async fn commit(&self, commit: Commit) -> Result<Ack, CommitError> {
         self.inner.commit(commit).await
     }

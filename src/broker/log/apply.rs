@@ -14,6 +14,7 @@ use super::Shared;
 use super::checkpoint::Snapshot;
 use super::manifest::KnownPartition;
 use super::partition::Partition;
+use super::queue::Trim;
 use super::segment::index::{BatchFacts, Index};
 use super::segment::{Segment, SegmentKey, reader};
 use super::topics::{Partitions, Topics};
@@ -55,6 +56,8 @@ pub(super) enum Change {
     /// Of one topic, in order.
     Created(Vec<Arc<Partition>>),
     Deleted(TopicId, Partitions),
+    /// Segments end, or are no longer needed.
+    Trimmed(Trim),
 }
 
 impl Change {
@@ -71,6 +74,7 @@ impl Change {
                 partitions.iter().for_each(|p| p.deleted.store(true, Ordering::SeqCst));
                 notifier.notify(partitions.iter());
             }
+            Self::Trimmed(trim) => trim.starts.iter().for_each(|(partition, to)| partition.move_start(*to)),
         }
     }
 }
@@ -193,7 +197,7 @@ pub(super) struct Applier {
     dirty: BTreeSet<SegmentKey>,
     /// Partitions whose directories have new names since then.
     dirty_dirs: BTreeSet<u8>,
-    /// Segments of deleted topics, not yet with the checkpointer.
+    /// Segments that nobody needs any more, not yet with the checkpointer.
     garbage: Vec<SegmentKey>,
     log_bytes: u64,
     /// Whose batches in memory are the oldest that are in segments, one entry a batch.
@@ -287,7 +291,7 @@ impl Applier {
                 self.evictable.push_back(partition);
             }
             for change in group.changes {
-                self.change(change, &mut runs);
+                self.change(change, &mut runs, group.accepted)?;
             }
         }
         for (id, batches) in runs {
@@ -300,21 +304,49 @@ impl Applier {
         Ok(())
     }
 
-    fn change(&mut self, change: Change, runs: &mut BTreeMap<u32, Vec<RecordBatch>>) {
+    fn change(
+        &mut self,
+        change: Change,
+        runs: &mut BTreeMap<u32, Vec<RecordBatch>>,
+        accepted: Timestamp,
+    ) -> io::Result<()> {
         match change {
             Change::Created(partitions) => partitions.into_iter().for_each(|p| self.add(p)),
             Change::Deleted(_, partitions) => {
                 for partition in partitions.iter() {
                     runs.remove(&partition.id);
                     self.partitions.remove(&partition.id);
-                    for segment in partition.segments.read().iter() {
-                        self.dirty.remove(&segment.key());
-                        self.shared.files.forget(segment.key());
-                        self.garbage.push(segment.key());
-                    }
+                    partition.segments.read().iter().for_each(|segment| self.discard(segment));
                 }
             }
+            Change::Trimmed(trim) => self.trim(trim, runs, accepted)?,
         }
+        Ok(())
+    }
+
+    fn trim(&mut self, trim: Trim, runs: &mut BTreeMap<u32, Vec<RecordBatch>>, accepted: Timestamp) -> io::Result<()> {
+        for partition in &trim.seals {
+            // What was committed before the seal belongs into the segment.
+            if let Some(batches) = runs.remove(&partition.id) {
+                self.append(partition, &batches, accepted)?;
+            }
+            let last = partition.segments.read().last().map(Arc::clone);
+            if let Some(segment) = last.filter(|segment| segment.extent().bytes > 0) {
+                self.seal(&segment)?;
+            }
+        }
+        for (partition, _) in &trim.starts {
+            partition.trim().iter().for_each(|segment| self.discard(segment));
+        }
+        // Whoever asked may have lost patience.
+        trim.carried_out.map_or(Ok(()), |asked| asked.send(()).or(Ok(())))
+    }
+
+    /// Nobody needs the segment any more; its files go when the manifest says so.
+    fn discard(&mut self, segment: &Segment) {
+        self.dirty.remove(&segment.key());
+        self.shared.files.forget(segment.key());
+        self.garbage.push(segment.key());
     }
 
     /// Forgets batches in memory that are in segments, the oldest first, down to the budget.
@@ -360,6 +392,9 @@ impl Applier {
     }
 
     fn seal(&mut self, segment: &Segment) -> io::Result<()> {
+        if segment.extent().sealed {
+            return Ok(());
+        }
         let key = segment.key();
         let index = match segment.seal() {
             Some(index) => index,
@@ -419,8 +454,9 @@ impl Applier {
         let known = |partition: &Arc<Partition>| {
             let segments: Vec<_> = partition.segments.read().iter().map(|s| (s.base, s.extent())).collect();
             // What is in segments; the durable end may be ahead of that.
-            let next = segments.last().map_or(crate::names::Offset(0), |(_, extent)| extent.next);
-            KnownPartition { id: partition.id, at: partition.at, next, segments }
+            let start = partition.start();
+            let next = segments.last().map_or(start, |(_, extent)| extent.next);
+            KnownPartition { id: partition.id, at: partition.at, start, next, segments }
         };
         self.log_bytes = 0;
         Snapshot {

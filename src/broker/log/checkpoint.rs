@@ -14,14 +14,16 @@ use super::Shared;
 use super::manifest::{KnownPartition, Manifest};
 use super::segment::{self, SegmentKey};
 use super::wal::Position;
-use crate::broker::disk::Disk;
+use crate::broker::disk::Open;
 
 /// How often the free space is looked at.
 const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Files of deleted topics are removed in steps of this many, with a pause between, as removing is work for the file
+/// Files that nobody needs are removed in steps of this many, with a pause between, as removing is work for the file
 /// system's journal that writers wait for.
 const REMOVALS_PER_STEP: usize = 64;
+/// A larger file is first cut down in steps of this many bytes: giving back many blocks at once is such work, too.
+const CUT_BYTES: u64 = 16 << 20;
 const PAUSE_BETWEEN_STEPS: Duration = Duration::from_millis(10);
 
 /// The commit thread waits for the copying of about this many keys and answers, or of one key's.
@@ -199,12 +201,27 @@ impl Checkpointer {
         let disk = Arc::clone(&self.shared.disk);
         while !self.garbage.is_empty() && !self.shared.is_stopped() {
             let step = self.garbage.len().min(REMOVALS_PER_STEP);
-            for key in self.garbage.drain(..step) {
-                remove(&*disk, &key.index_path());
-                remove(&*disk, &key.log_path());
+            let removed: Vec<_> = self.garbage.drain(..step).collect();
+            for key in removed {
+                // A reader that was under way may have opened it again.
+                self.shared.files.forget(key);
+                warn(&key.log_path(), self.cut_down(&key.log_path()));
+                warn(&key.index_path(), disk.remove(&key.index_path()));
+                warn(&key.log_path(), disk.remove(&key.log_path()));
             }
             self.shared.checkpoints.pause(PAUSE_BETWEEN_STEPS);
         }
+    }
+
+    fn cut_down(&self, path: &str) -> io::Result<()> {
+        let file = self.shared.disk.open(path, Open::Existing)?;
+        let mut len = file.size()?;
+        while len > CUT_BYTES && !self.shared.is_stopped() {
+            len -= CUT_BYTES;
+            file.set_len(len)?;
+            self.shared.checkpoints.pause(PAUSE_BETWEEN_STEPS);
+        }
+        Ok(())
     }
 
     fn check_space(&self) -> io::Result<()> {
@@ -220,10 +237,10 @@ impl Checkpointer {
     }
 }
 
-fn remove(disk: &dyn Disk, path: &str) {
-    match disk.remove(path) {
+fn warn(path: &str, removed: io::Result<()>) {
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path, %error, "a file of a deleted topic could not be removed");
+            tracing::warn!(path, %error, "a file that is no longer needed could not be removed");
         }
         _ => {}
     }

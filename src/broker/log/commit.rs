@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::apply::{Change, Group};
 use super::partition::Partition;
-use super::queue::{Request, Taken};
+use super::queue::{Request, Taken, Trim};
 use super::wal::frame::{CREATE_BYTES, ENTRY_BYTES, FrameBuilder, KeyEntry, commit_bound, padded};
 use super::wal::writer::Writer;
 use super::wire::{len_usize, len64};
-use crate::broker::engine::{Ack, AdminError, Appended, Commit, CommitError, IdempotencyKey, TopicSpec};
+use crate::broker::engine::{Ack, AdminError, Appended, Bounds, Commit, CommitError, IdempotencyKey, TopicSpec};
 use crate::broker::idempotency::{Lookup, Remembered};
 use crate::broker::record::RecordBatch;
 use crate::clock::Timestamp;
@@ -103,7 +103,7 @@ impl Committer {
     fn commit_group(&mut self, group: &mut Vec<Request>) -> io::Result<()> {
         let shared = &self.shared;
         // The copies into segments cannot keep up, or there is no space for them. Deleting makes some, and adds little.
-        let deletes = group.iter().all(|request| matches!(request, Request::Delete { .. }));
+        let deletes = group.iter().all(|request| matches!(request, Request::Delete { .. } | Request::Trim(_)));
         if !deletes && !shared.backlog.wait_for_room(|| shared.read_only.load(Ordering::SeqCst)) {
             group.drain(..).for_each(refuse_full);
             return Ok(());
@@ -144,6 +144,7 @@ impl Committer {
                 self.decide_delete(topic);
                 Reply::Admin(reply, Ok(()))
             }
+            Request::Trim(trim) => return self.decide_trim(trim),
         };
         self.replies.push(reply);
     }
@@ -215,7 +216,7 @@ impl Committer {
         for partition in from..spec.partitions {
             let at = TopicPartition { topic: spec.id, partition };
             self.frame.create_partition(self.next_partition, at);
-            new.push(Arc::new(Partition::new(self.next_partition, at, Offset(0), Vec::new())));
+            new.push(Arc::new(Partition::new(self.next_partition, at, Bounds::default(), Vec::new())));
             self.next_partition += 1;
         }
         if !new.is_empty() {
@@ -228,6 +229,19 @@ impl Committer {
         if let Some(partitions) = self.shared.topics.topic(topic) {
             self.frame.delete_topic(topic);
             self.changes.push(Change::Deleted(topic, partitions));
+        }
+    }
+
+    /// What was decided on may have gone meanwhile.
+    fn decide_trim(&mut self, mut trim: Trim) {
+        let is_there = |partition: &Partition| !partition.deleted.load(Ordering::SeqCst);
+        let next = |partition: &Partition| Offset(partition.next.load(Ordering::Relaxed));
+        trim.seals.retain(|partition| is_there(partition));
+        trim.starts.retain(|(partition, to)| is_there(partition) && *to > partition.start() && *to <= next(partition));
+        trim.seals.iter().for_each(|partition| self.frame.seal_segment(partition.id, next(partition)));
+        trim.starts.iter().for_each(|(partition, to)| self.frame.log_start(partition.id, *to));
+        if !(trim.seals.is_empty() && trim.starts.is_empty()) {
+            self.changes.push(Change::Trimmed(trim));
         }
     }
 
@@ -279,6 +293,7 @@ fn frame_bound(request: &Request, partitions_max: u32) -> usize {
         Request::Commit { commit, bytes, .. } => commit_bound(commit.writes.len(), *bytes),
         Request::Ensure { spec, .. } => len_usize(u64::from(spec.partitions.min(partitions_max))) * CREATE_BYTES,
         Request::Delete { .. } => 2 * ENTRY_BYTES,
+        Request::Trim(trim) => (trim.seals.len() + trim.starts.len()) * ENTRY_BYTES,
     }
 }
 
@@ -288,5 +303,6 @@ fn refuse_full(request: Request) {
         Request::Ensure { reply, .. } | Request::Delete { reply, .. } => {
             Reply::Admin(reply, Err(AdminError::ReadOnly)).send();
         }
+        Request::Trim(trim) => drop(trim),
     }
 }

@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub checkpoint_bytes: u64,
     /// A checkpoint begins after this time, if anything was written.
     pub checkpoint_every: Duration,
+    /// How often the engine looks for what its topics no longer want kept.
+    pub maintenance_every: Duration,
     /// Segment files kept open.
     pub open_files_max: usize,
     /// With less free space the engine takes no records; reading and deleting go on.
@@ -50,6 +52,7 @@ impl Default for EngineConfig {
             tail_bytes_max: 128 << 20,
             checkpoint_bytes: 256 << 20,
             checkpoint_every: Duration::from_secs(30),
+            maintenance_every: Duration::from_secs(30),
             open_files_max: 1024,
             free_bytes_min: 512 << 20,
             cold_reads_max: 16,
@@ -71,6 +74,7 @@ impl EngineConfig {
             backlog_bytes_max: 4 << 20,
             tail_bytes_max: 4 << 20,
             checkpoint_bytes: 8 << 20,
+            maintenance_every: Duration::from_hours(1),
             free_bytes_min: 0,
             open_files_max: 64,
             ..Self::default()

@@ -2,15 +2,15 @@
 //!
 //! | at | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic `WEIRMAN2` |
+//! | 0 | 8 | magic `WEIRMAN3` |
 //! | 8 | 8 | length of the body |
 //! | 16 | 4 | CRC-32C of the body |
 //! | 20 | | body |
 //!
 //! Body, little endian: store id 16 B; position in the log: segment u64, byte u64, lsn u64, chain u32; next partition
 //! number u32; then three lists, each with its count u32:
-//! partitions {number u32, topic 16 B, partition of the topic u32, next offset i64, count u32 of segments {base i64,
-//! bytes u64, next i64, max timestamp i64, max accepted i64, sealed u8}};
+//! partitions {number u32, topic 16 B, partition of the topic u32, log start i64, next offset i64, count u32 of segments
+//! {base i64, bytes u64, next i64, max timestamp i64, first accepted i64, max accepted i64, sealed u8}};
 //! segments that are no longer needed and not yet removed {partition u32, base i64};
 //! idempotency keys {key 16 B, digest 16 B, tenant 16 B, accepted i64, count u32 of answers {topic 16 B, partition u32,
 //! first i64, count u32, largest timestamp i64}}.
@@ -31,7 +31,7 @@ use crate::names::{Offset, TopicId, TopicPartition};
 pub(super) const DIR: &str = "meta";
 const PATH: &str = "meta/manifest";
 const NEW_PATH: &str = "meta/manifest.new";
-const MAGIC: &[u8; 8] = b"WEIRMAN2";
+const MAGIC: &[u8; 8] = b"WEIRMAN3";
 const HEADER_BYTES: usize = 20;
 /// A manifest is never larger, in bytes; a million partitions, two million keys and eight million answers take less.
 const BYTES_MAX: u64 = 2 << 30;
@@ -52,6 +52,8 @@ pub(super) struct Manifest {
 pub(super) struct KnownPartition {
     pub(super) id: u32,
     pub(super) at: TopicPartition,
+    /// Nothing below is kept.
+    pub(super) start: Offset,
     pub(super) next: Offset,
     pub(super) segments: Vec<(Offset, Extent)>,
 }
@@ -134,7 +136,7 @@ impl Manifest {
             store,
             position,
             next_partition: fields.u32()?,
-            partitions: list(&mut fields, 36, read_partition)?,
+            partitions: list(&mut fields, 44, read_partition)?,
             garbage: list(&mut fields, 12, |f| Some(SegmentKey { partition: f.u32()?, base: Offset(f.i64()?) }))?,
             keys: list(&mut fields, 60, read_key)?,
         };
@@ -162,12 +164,14 @@ fn put_partition(out: &mut Vec<u8>, partition: &KnownPartition) {
     out.u32(partition.id);
     out.uuid(partition.at.topic.0);
     out.u32(partition.at.partition);
+    out.i64(partition.start.0);
     out.i64(partition.next.0);
     put_list(out, &partition.segments, |out, (base, extent)| {
         out.i64(base.0);
         out.u64(extent.bytes);
         out.i64(extent.next.0);
         out.i64(extent.max_timestamp.0);
+        out.i64(extent.first_accepted.0);
         out.i64(extent.max_accepted.0);
         out.u8(u8::from(extent.sealed));
     });
@@ -177,13 +181,15 @@ fn read_partition(fields: &mut Fields<'_>) -> Option<KnownPartition> {
     Some(KnownPartition {
         id: fields.u32()?,
         at: TopicPartition { topic: TopicId(fields.uuid()?), partition: fields.u32()? },
+        start: Offset(fields.i64()?),
         next: Offset(fields.i64()?),
-        segments: list(fields, 41, |f| {
+        segments: list(fields, 49, |f| {
             let base = Offset(f.i64()?);
             let extent = Extent {
                 bytes: f.u64()?,
                 next: Offset(f.i64()?),
                 max_timestamp: Timestamp(f.i64()?),
+                first_accepted: Timestamp(f.i64()?),
                 max_accepted: Timestamp(f.i64()?),
                 sealed: f.u8()? != 0,
             };
@@ -232,6 +238,7 @@ mod tests {
             bytes: 100,
             next: Offset(9),
             max_timestamp: Timestamp(-1),
+            first_accepted: Timestamp(4),
             max_accepted: Timestamp(5),
             sealed: true,
         };
@@ -246,7 +253,13 @@ mod tests {
             store: Uuid::from_u128(1),
             position: Position { segment: 2, at: 4096, lsn: 17, chain: 0xdead_beef },
             next_partition: 12,
-            partitions: vec![KnownPartition { id: 11, at, next: Offset(9), segments: vec![(Offset(0), extent)] }],
+            partitions: vec![KnownPartition {
+                id: 11,
+                at,
+                start: Offset(3),
+                next: Offset(9),
+                segments: vec![(Offset(0), extent)],
+            }],
             garbage: vec![SegmentKey { partition: 5, base: Offset(77) }],
             keys: vec![([1; 16], seen)],
         }

@@ -7,22 +7,24 @@
 //!                        applier thread: copies batches into segments
 //!                              │ snapshot
 //!                              ▼
-//!                        checkpoint thread: fdatasync segments, manifest, recycle the log
+//!                        checkpoint thread: fdatasync segments, manifest, recycle the log, remove files
 //! ```
 //!
 //! Only the commit thread assigns offsets; only the applier changes segments; only the checkpoint thread replaces the
-//! manifest. Every error of a write or a sync stops the engine for good: what the page cache drops after a failed sync
+//! manifest. The maintenance thread decides what is no longer kept and asks the commit thread for it. Every error of a write or a sync stops the engine for good: what the page cache drops after a failed sync
 //! cannot be found out, so nothing is ever tried again except writes that found the disk full.
 
 mod apply;
 mod checkpoint;
 mod commit;
 mod config;
+mod maintenance;
 mod manifest;
 mod partition;
 mod queue;
 mod recovery;
 mod replay;
+mod retention;
 mod segment;
 mod topics;
 mod wal;
@@ -41,15 +43,17 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 pub use self::config::EngineConfig;
+pub(super) use self::maintenance::run_once as maintain;
 pub(super) use self::partition::Partition;
 pub(super) use self::queue::{Refused, Request};
 pub(super) use self::recovery::open;
 pub use self::recovery::{Missing, OpenError, RecoveryReport};
+pub(super) use self::retention::is_older;
 use self::segment::files::Files;
 use self::topics::Topics;
 use self::wal::pool::Pool;
 use super::disk::Disk;
-use super::engine::{EngineStats, FetchError};
+use super::engine::{Bounds, EngineStats, FetchError};
 use super::idempotency::Idempotency;
 use super::record::RecordBatch;
 use crate::clock::{Clock, Timestamp};
@@ -68,6 +72,7 @@ pub(super) struct Shared {
     pool: Arc<Pool>,
     pub(super) notifier: Arc<watch::Notifier>,
     files: Files,
+    maintenance: maintenance::Pace,
     keys: Mutex<Idempotency>,
     /// Why nothing goes on, for good.
     fault: OnceLock<String>,
@@ -115,6 +120,7 @@ impl Shared {
         self.checkpoints.abort();
         self.pool.stop();
         self.notifier.stop();
+        self.maintenance.stop();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -150,10 +156,10 @@ impl Shared {
     /// Offset of the first record at `timestamp` or later; the end if there is none. Blocks.
     pub(super) fn find_time(&self, at: &Partition, timestamp: Timestamp) -> Result<Offset, FetchError> {
         // Memory first: what leaves it meanwhile is in a segment by then.
-        let end = at.end();
-        let recent = at.recent_at(timestamp, end);
+        let Bounds { start, end } = at.bounds();
+        let recent = at.recent_at(timestamp, start, end);
         let stored = segment::reader::find_time(at, &self.files, timestamp)?;
-        Ok(stored.or(recent).map_or(end, |found| found.min(end)))
+        Ok(stored.or(recent).map_or(end, |found| found.clamp(start, end)))
     }
 }
 
@@ -167,6 +173,7 @@ pub(super) struct Log {
 impl Log {
     /// Writes what waits, makes a checkpoint and stops. Blocks.
     pub(super) fn close(&self) {
+        self.shared.maintenance.stop();
         self.shared.queue.close();
         self.join();
         // A fault that came first stays the reason.

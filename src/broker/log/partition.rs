@@ -20,6 +20,8 @@ pub(in crate::broker) struct Partition {
     /// Number in this store; never used again.
     pub(in crate::broker) id: u32,
     pub(in crate::broker) at: TopicPartition,
+    /// Nothing below is kept. Moves before segments go.
+    start: AtomicI64,
     /// Everything below is durable and may be read.
     end: AtomicI64,
     /// Where the next record goes. The commit thread's own; ahead of `end` only while a group is written.
@@ -41,13 +43,19 @@ struct Tail {
 }
 
 impl Partition {
-    pub(in crate::broker::log) fn new(id: u32, at: TopicPartition, end: Offset, segments: Vec<Arc<Segment>>) -> Self {
+    pub(in crate::broker::log) fn new(
+        id: u32,
+        at: TopicPartition,
+        bounds: Bounds,
+        segments: Vec<Arc<Segment>>,
+    ) -> Self {
         let stored = segments.iter().map(|s| s.extent().bytes).sum();
         Self {
             id,
             at,
-            end: AtomicI64::new(end.0),
-            next: AtomicI64::new(end.0),
+            start: AtomicI64::new(bounds.start.0),
+            end: AtomicI64::new(bounds.end.0),
+            next: AtomicI64::new(bounds.end.0),
             stored_bytes: AtomicU64::new(stored),
             deleted: AtomicBool::new(false),
             settings: RwLock::default(),
@@ -68,8 +76,31 @@ impl Partition {
 
     /// The readable range.
     pub(in crate::broker) fn bounds(&self) -> Bounds {
-        let start = self.segments.read().first().map_or(Offset(0), |s| s.base);
+        // In this order, so that the start is never beyond the end.
+        let start = self.start();
         Bounds { start, end: self.end() }
+    }
+
+    pub(in crate::broker) fn start(&self) -> Offset {
+        Offset(self.start.load(Ordering::SeqCst))
+    }
+
+    /// Nothing below is read from now on. It only moves forward.
+    pub(in crate::broker) fn move_start(&self, to: Offset) {
+        self.start.fetch_max(to.0, Ordering::SeqCst);
+    }
+
+    /// Takes out the segments that lie below the start, for the applier.
+    pub(in crate::broker::log) fn trim(&self) -> Vec<Arc<Segment>> {
+        let start = self.start();
+        let mut segments = self.segments.write();
+        let gone = segments.iter().take_while(|segment| segment.extent().next <= start && segment.extent().bytes > 0);
+        let gone = gone.count();
+        let gone: Vec<_> = segments.drain(..gone).collect();
+        drop(segments);
+        let bytes = gone.iter().map(|segment| segment.extent().bytes).sum();
+        self.stored_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        gone
     }
 
     pub(in crate::broker) fn end(&self) -> Offset {
@@ -114,10 +145,10 @@ impl Partition {
         Some(found)
     }
 
-    /// Offset of the first record in memory and below `end` at `timestamp` or later.
-    pub(in crate::broker) fn recent_at(&self, timestamp: Timestamp, end: Offset) -> Option<Offset> {
+    /// Offset of the first record in memory, in a batch from `start` on and below `end`, at `timestamp` or later.
+    pub(in crate::broker) fn recent_at(&self, timestamp: Timestamp, start: Offset, end: Offset) -> Option<Offset> {
         let tail = self.tail.lock();
-        let mut durable = tail.batches.iter().filter(|batch| batch.base_offset() < end);
+        let mut durable = tail.batches.iter().filter(|batch| batch.last_offset() >= start && batch.base_offset() < end);
         durable.find(|batch| batch.max_timestamp() >= timestamp).and_then(|batch| first_at(batch, timestamp))
     }
 

@@ -4,29 +4,42 @@
 //! for one group at a time and does not care how it was chosen.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::partition::Partition;
 use crate::broker::engine::{Ack, AdminError, Commit, CommitError, TopicSpec};
-use crate::names::TopicId;
+use crate::names::{Offset, TopicId};
 
 /// Memory that a waiting commit takes beside its batches, in bytes.
 const OVERHEAD_BYTES: usize = 256;
+
+/// What maintenance has decided.
+pub(in crate::broker) struct Trim {
+    /// Whose growing segments are to be sealed where they are now.
+    pub(in crate::broker) seals: Vec<Arc<Partition>>,
+    /// Where partitions are to begin.
+    pub(in crate::broker) starts: Vec<(Arc<Partition>, Offset)>,
+    /// Told once the segments are so; dropped if that will not be.
+    pub(in crate::broker) carried_out: Option<mpsc::Sender<()>>,
+}
 
 /// Something for the commit thread to do.
 pub(in crate::broker) enum Request {
     Commit { commit: Commit, bytes: usize, reply: oneshot::Sender<Result<Ack, CommitError>> },
     Ensure { spec: TopicSpec, reply: oneshot::Sender<Result<(), AdminError>> },
     Delete { topic: TopicId, reply: oneshot::Sender<Result<(), AdminError>> },
+    Trim(Trim),
 }
 
 impl Request {
     fn bytes(&self) -> usize {
         match self {
             Self::Commit { bytes, .. } => bytes + OVERHEAD_BYTES,
-            Self::Ensure { .. } | Self::Delete { .. } => OVERHEAD_BYTES,
+            Self::Ensure { .. } | Self::Delete { .. } | Self::Trim(_) => OVERHEAD_BYTES,
         }
     }
 

@@ -31,8 +31,9 @@ use super::wal::scan::{Damage, End};
 use super::wal::writer::Writer;
 use super::wal::{self, BLOCK_BYTES, Position, scan};
 use super::wire::len64;
-use super::{Counters, Log, Shared, apply, spawn, topics, watch};
+use super::{Counters, Log, Shared, apply, maintenance, spawn, topics, watch};
 use crate::broker::disk::{Disk, Open};
+use crate::broker::engine::Bounds;
 use crate::broker::idempotency::Idempotency;
 use crate::clock::Clock;
 use crate::names::{Offset, TopicPartition};
@@ -208,6 +209,7 @@ impl Recovery {
             checkpoints: Slot::default(),
             pool: Arc::new(Pool::new(Arc::clone(&disk), store, segment_bytes, config.spares_max(), newest + 1)),
             notifier: Arc::new(watch::Notifier::default()),
+            maintenance: maintenance::Pace::default(),
             files: Files::new(Arc::clone(&disk), config.open_files_max),
             keys: Mutex::new(keys),
             fault: OnceLock::new(),
@@ -224,7 +226,8 @@ impl Recovery {
         for known in manifest.partitions {
             let segment = |(base, extent)| Arc::new(Segment::known(SegmentKey { partition: known.id, base }, extent));
             let segments = known.segments.into_iter().map(segment).collect();
-            let partition = Arc::new(Partition::new(known.id, known.at, known.next, segments));
+            let bounds = Bounds { start: known.start, end: known.next };
+            let partition = Arc::new(Partition::new(known.id, known.at, bounds, segments));
             applier.add(Arc::clone(&partition));
             by_topic.entry(known.at.topic).or_default().insert(known.at.partition, partition);
         }
@@ -271,6 +274,14 @@ impl Recovery {
             "weir-wal",
             Box::new(move || {
                 pool.run();
+                Ok(())
+            }),
+        )?);
+        let maintained = Arc::clone(&shared);
+        log.threads.lock().push(start(
+            "weir-maintain",
+            Box::new(move || {
+                maintenance::run(&maintained);
                 Ok(())
             }),
         )?);

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use super::Shared;
 use super::apply::{Applier, Change, Group};
 use super::partition::Partition;
+use super::queue::Trim;
 use super::recovery::{OpenError, RecoveryReport};
 use super::wal::Position;
 use super::wal::frame::{Entry, Frame, KeyEntry};
 use super::wire::len64;
-use crate::broker::engine::{Appended, IdempotencyKey};
+use crate::broker::engine::{Appended, Bounds, IdempotencyKey};
 use crate::broker::idempotency::{Lookup, Remembered};
 use crate::broker::record::RecordBatch;
 use crate::clock::Timestamp;
@@ -69,8 +70,8 @@ impl<'a> Replay<'a> {
         self.settle_created(&mut group);
         group.next_partition = self.next_partition;
         let changes = !group.changes.is_empty();
-        if group.changes.iter().any(|change| matches!(change, Change::Deleted(..))) {
-            // The topic may have got files before, for what was not applied again yet; they must be known to be removed.
+        if changes {
+            // What goes may have got files before, for what was not applied again yet; they must be known to be removed.
             self.apply()?;
         }
         self.groups.push(group);
@@ -101,6 +102,8 @@ impl<'a> Replay<'a> {
             Entry::Append { partition, base, batch } => self.append(partition, base, batch, group),
             Entry::CreatePartition { partition, at } => self.create(partition, at),
             Entry::DeleteTopic { topic } => self.delete(topic, group),
+            Entry::LogStart { partition, start } => self.start(partition, start, group),
+            Entry::SealSegment { partition, end } => self.seal(partition, end, group),
             Entry::IdempotencyKey(entry) => self.learn(&entry, group.accepted),
             Entry::Unsupported { kind } => Err(format!("an entry of kind {kind}")),
         }
@@ -132,7 +135,7 @@ impl<'a> Replay<'a> {
             return Err("a partition out of order".to_owned());
         }
         self.next_partition = partition + 1;
-        self.created.push(Arc::new(Partition::new(partition, at, Offset(0), Vec::new())));
+        self.created.push(Arc::new(Partition::new(partition, at, Bounds::default(), Vec::new())));
         Ok(())
     }
 
@@ -146,6 +149,25 @@ impl<'a> Replay<'a> {
     fn delete(&mut self, topic: TopicId, group: &mut Group) -> Result<(), String> {
         let partitions = self.shared.topics.topic(topic).ok_or("an unknown topic")?;
         self.change(Change::Deleted(topic, partitions), group);
+        Ok(())
+    }
+
+    fn start(&mut self, partition: u32, start: Offset, group: &mut Group) -> Result<(), String> {
+        let partition = self.applier.partition(partition).map(Arc::clone).ok_or("an unknown partition")?;
+        if start > partition.end() {
+            return Err("a start beyond the end".to_owned());
+        }
+        let starts = vec![(partition, start)];
+        self.change(Change::Trimmed(Trim { seals: Vec::new(), starts, carried_out: None }), group);
+        Ok(())
+    }
+
+    fn seal(&mut self, partition: u32, end: Offset, group: &mut Group) -> Result<(), String> {
+        let partition = self.applier.partition(partition).map(Arc::clone).ok_or("an unknown partition")?;
+        if end != partition.end() {
+            return Err("a segment's end that is not the partition's".to_owned());
+        }
+        self.change(Change::Trimmed(Trim { seals: vec![partition], starts: Vec::new(), carried_out: None }), group);
         Ok(())
     }
 

@@ -181,6 +181,7 @@ mod tests {
             bytes: 100 * (10 << 10),
             next: Offset(1000),
             max_timestamp: Timestamp(99_000),
+            first_accepted: Timestamp(0),
             max_accepted: Timestamp(0),
             sealed: true,
         };

@@ -50,6 +50,8 @@ pub(super) struct Extent {
     pub(super) next: Offset,
     /// Latest timestamp of a record.
     pub(super) max_timestamp: Timestamp,
+    /// Earliest time of acceptance; how long a growing segment has grown.
+    pub(super) first_accepted: Timestamp,
     /// Latest time of acceptance; what retention goes by, as producers' clocks lie.
     pub(super) max_accepted: Timestamp,
     /// Nothing will be appended.
@@ -76,6 +78,7 @@ impl Segment {
             bytes: 0,
             next: key.base,
             max_timestamp: Timestamp(i64::MIN),
+            first_accepted: Timestamp(i64::MAX),
             max_accepted: Timestamp(i64::MIN),
             sealed: false,
         };
@@ -112,6 +115,7 @@ impl Segment {
             state.extent.next = facts.next;
             state.extent.max_timestamp = state.extent.max_timestamp.max(facts.max_timestamp);
         }
+        state.extent.first_accepted = state.extent.first_accepted.min(accepted);
         state.extent.max_accepted = state.extent.max_accepted.max(accepted);
     }
 

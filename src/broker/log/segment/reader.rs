@@ -1,6 +1,7 @@
 //! Reading what is no longer in memory. Blocks on the disk: never call it from an async task.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::super::partition::Partition;
 use super::super::wire::len_usize;
@@ -24,15 +25,28 @@ pub(in crate::broker::log) fn read(
     from: Offset,
     bytes_max: usize,
 ) -> Result<Vec<RecordBatch>, FetchError> {
-    let Some(segment) = partition.segment_for(from) else { return Ok(Vec::new()) };
+    let segment = partition.segment_for(from);
+    // The start moves before segments go: whoever finds one missing finds the start moved.
+    is_kept(partition, from)?;
+    let Some(segment) = segment else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     match read_segment(&segment, files, from, bytes_max, &mut found) {
         Err(Unreadable { at, source }) if found.is_empty() => {
+            // Files of what is no longer kept go while somebody reads them.
+            is_kept(partition, from)?;
             tracing::error!(partition = partition.id, segment = segment.base.0, at = at.0, %source, "stored records are damaged");
             Err(FetchError::Damaged { at })
         }
         _ => Ok(found),
     }
+}
+
+fn is_kept(partition: &Partition, from: Offset) -> Result<(), FetchError> {
+    let bounds = partition.bounds();
+    if partition.deleted.load(Ordering::SeqCst) {
+        return Err(FetchError::UnknownPartition(partition.at));
+    }
+    if from < bounds.start { Err(FetchError::OutOfRange(bounds)) } else { Ok(()) }
 }
 
 /// Where reading failed.
@@ -81,12 +95,24 @@ pub(in crate::broker::log) fn find_time(
     files: &Files,
     timestamp: Timestamp,
 ) -> Result<Option<Offset>, FetchError> {
-    let segment = partition.segments.read().iter().find(|s| s.extent().max_timestamp >= timestamp).cloned();
-    let Some(segment) = segment else { return Ok(None) };
-    find_time_in(&segment, files, timestamp).map_err(|source| {
-        tracing::error!(partition = partition.id, segment = segment.base.0, %source, "stored records are damaged");
-        FetchError::Damaged { at: segment.base }
-    })
+    loop {
+        let start = partition.start();
+        let holds_it = |extent: Extent| extent.next > start && extent.max_timestamp >= timestamp;
+        let segment = partition.segments.read().iter().find(|s| holds_it(s.extent())).cloned();
+        let Some(segment) = segment else { return Ok(None) };
+        match find_time_in(&segment, files, timestamp) {
+            Ok(found) => return Ok(found),
+            Err(_) if partition.deleted.load(Ordering::SeqCst) => {
+                return Err(FetchError::UnknownPartition(partition.at));
+            }
+            // Gone meanwhile. The start has moved beyond it, so this comes to an end.
+            Err(_) if segment.extent().next <= partition.start() => {}
+            Err(source) => {
+                tracing::error!(partition = partition.id, segment = segment.base.0, %source, "stored records are damaged");
+                return Err(FetchError::Damaged { at: segment.base });
+            }
+        }
+    }
 }
 
 fn find_time_in(segment: &Segment, files: &Files, timestamp: Timestamp) -> io::Result<Option<Offset>> {

@@ -54,7 +54,7 @@ enum Kind {
     CreatePartition = 3,
     /// A Kafka producer's registration. Not written by this version.
     Producer = 4,
-    /// A new log start. Not written by this version.
+    /// No body: the partition keeps nothing below the base offset.
     LogStart = 5,
     /// Body: key 16 B, digest 16 B, tenant 16 B, count u32: the last `count` appends of the frame are one commit with
     /// this idempotency key.
@@ -69,6 +69,8 @@ enum Kind {
     AbortChunks = 10,
     /// Body: topic id 16 B. The topic and its partitions are gone.
     DeleteTopic = 11,
+    /// No body: the partition's growing segment ends at the base offset, which is the partition's end.
+    SealSegment = 12,
 }
 
 impl Kind {
@@ -85,6 +87,7 @@ impl Kind {
             Self::CommitChunks,
             Self::AbortChunks,
             Self::DeleteTopic,
+            Self::SealSegment,
         ];
         all.into_iter().find(|kind| *kind as u8 == number)
     }
@@ -106,6 +109,14 @@ pub(in crate::broker::log) enum Entry<'a> {
         topic: TopicId,
     },
     IdempotencyKey(KeyEntry),
+    LogStart {
+        partition: u32,
+        start: Offset,
+    },
+    SealSegment {
+        partition: u32,
+        end: Offset,
+    },
     /// An entry of a later version, or nonsense in a frame whose checksums are right.
     Unsupported {
         kind: u8,
@@ -190,6 +201,14 @@ impl FrameBuilder {
         self.buf.put(&key.digest);
         self.buf.uuid(key.tenant.0);
         self.buf.u32(key.appends);
+    }
+
+    pub(in crate::broker::log) fn log_start(&mut self, partition: u32, start: Offset) {
+        self.entry(Kind::LogStart, 0, partition, start);
+    }
+
+    pub(in crate::broker::log) fn seal_segment(&mut self, partition: u32, end: Offset) {
+        self.entry(Kind::SealSegment, 0, partition, end);
     }
 
     fn entry(&mut self, kind: Kind, body: usize, partition: u32, base: Offset) {
@@ -318,6 +337,8 @@ fn read_entry<'a>(fields: &mut Fields<'a>) -> Option<Entry<'a>> {
             Entry::CreatePartition { partition, at }
         }
         Some(Kind::DeleteTopic) => Entry::DeleteTopic { topic: TopicId(body.uuid()?) },
+        Some(Kind::LogStart) => Entry::LogStart { partition, start: base },
+        Some(Kind::SealSegment) => Entry::SealSegment { partition, end: base },
         Some(Kind::IdempotencyKey) => Entry::IdempotencyKey(KeyEntry {
             key: body.array()?,
             digest: body.array()?,
@@ -358,6 +379,8 @@ mod tests {
         builder.create_partition(4, at());
         builder.append(4, &conformance::batch(&["a", "b"]).with_base_offset(Offset(10)));
         builder.idempotency_key(&key());
+        builder.log_start(4, Offset(11));
+        builder.seal_segment(4, Offset(12));
         builder.delete_topic(at().topic);
         builder.finish(POSITION, 8, Timestamp(123)).0.to_vec()
     }
@@ -378,6 +401,8 @@ mod tests {
                 Entry::CreatePartition { partition: 4, at: at() },
                 Entry::Append { partition: 4, base: Offset(10), batch: &batch },
                 Entry::IdempotencyKey(key()),
+                Entry::LogStart { partition: 4, start: Offset(11) },
+                Entry::SealSegment { partition: 4, end: Offset(12) },
                 Entry::DeleteTopic { topic: at().topic },
             ]
         );
@@ -414,7 +439,7 @@ mod tests {
 
     #[test]
     fn kinds_of_later_versions_are_named_not_guessed() {
-        for kind in [2, 4, 5, 7, 8, 9, 10, 99] {
+        for kind in [2, 4, 7, 8, 9, 10, 99] {
             let mut entry = vec![0; ENTRY_BYTES];
             entry[0] = kind;
             assert_eq!(read_entry(&mut Fields(&entry)), Some(Entry::Unsupported { kind }));

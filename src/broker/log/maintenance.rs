@@ -1,0 +1,129 @@
+//! Maintenance: what the engine does from time to time without being asked.
+//!
+//! It only decides. The commit thread makes a decision durable, the applier carries it out on the segments, and the
+//! checkpoint thread removes files once the manifest no longer names them. A decision that does not get through is made
+//! again the next time.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Shared;
+use super::partition::Partition;
+use super::queue::{Refused, Request, Trim};
+use super::retention;
+use super::segment::Extent;
+use crate::broker::engine::{AdminError, TopicSettings};
+use crate::clock::Timestamp;
+
+/// Partitions that one request to the commit thread is about: a frame of a few blocks.
+const PARTITIONS_PER_REQUEST: usize = 4096;
+
+/// How long to wait for the applier; with a full disk it may never come to it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Paces the maintenance thread and lets only one run go on at a time.
+#[derive(Default)]
+pub(super) struct Pace {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+    running: Mutex<()>,
+}
+
+impl Pace {
+    /// Waits; whether to go on.
+    fn wait(&self, time: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        let deadline = Instant::now() + time;
+        while !*stopped && !self.changed.wait_until(&mut stopped, deadline).timed_out() {}
+        !*stopped
+    }
+
+    pub(super) fn stop(&self) {
+        *self.stopped.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopped.lock()
+    }
+}
+
+/// The loop of the maintenance thread.
+pub(super) fn run(shared: &Shared) {
+    while shared.maintenance.wait(shared.config.maintenance_every) {
+        if let Err(error) = run_once(shared) {
+            tracing::debug!(%error, "maintenance was put off");
+        }
+    }
+}
+
+/// One round of everything. Blocks.
+pub(in crate::broker) fn run_once(shared: &Shared) -> Result<(), AdminError> {
+    if shared.is_stopped() {
+        return Err(AdminError::Stopped);
+    }
+    let _only = shared.maintenance.running.lock();
+    let now = shared.clock.now();
+    let bounded = bounded(shared);
+    // First, so that what was sealed just now can go as well.
+    let ripe = bounded.iter().filter(|(partition, settings)| {
+        let last = partition.segments.read().last().map(|segment| segment.extent());
+        last.is_some_and(|extent| retention::is_ripe(&extent, settings, now))
+    });
+    let seals: Vec<_> = ripe.map(|(partition, _)| Arc::clone(partition)).collect();
+    for seals in seals.chunks(PARTITIONS_PER_REQUEST) {
+        carry_out(shared, seals.to_vec(), Vec::new())?;
+    }
+    let starts: Vec<_> =
+        bounded.into_iter().filter_map(|(partition, settings)| new_start(partition, &settings, now)).collect();
+    for starts in starts.chunks(PARTITIONS_PER_REQUEST) {
+        carry_out(shared, Vec::new(), starts.to_vec())?;
+    }
+    Ok(())
+}
+
+/// The partitions that may lose records, and what they are to keep.
+fn bounded(shared: &Shared) -> Vec<(Arc<Partition>, TopicSettings)> {
+    let all = shared.topics.all();
+    let with_settings = all.iter().flat_map(|topic| topic.iter()).map(|p| (Arc::clone(p), p.settings()));
+    with_settings.filter(|(_, settings)| retention::is_bounded(settings)).collect()
+}
+
+fn new_start(
+    partition: Arc<Partition>,
+    settings: &TopicSettings,
+    now: Timestamp,
+) -> Option<(Arc<Partition>, crate::names::Offset)> {
+    let extents: Vec<Extent> = partition.segments.read().iter().map(|segment| segment.extent()).collect();
+    retention::start(&extents, settings, now).map(|start| (partition, start))
+}
+
+/// Has a decision made durable and carried out; returns when the segments are as decided.
+fn carry_out(
+    shared: &Shared,
+    seals: Vec<Arc<Partition>>,
+    starts: Vec<(Arc<Partition>, crate::names::Offset)>,
+) -> Result<(), AdminError> {
+    let (carried_out, done) = mpsc::channel();
+    match shared.queue.push(Request::Trim(Trim { seals, starts, carried_out: Some(carried_out) })) {
+        Ok(()) => {}
+        Err(Refused::Full) => return Err(AdminError::Busy),
+        Err(Refused::Closed) => return Err(AdminError::Stopped),
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match done.recv_timeout(Duration::from_millis(100)) {
+            // Dropped without a word: there was nothing to do any more, or no space to say so in the log.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) if shared.is_stopped() => return Err(AdminError::Stopped),
+            // A closing engine waits for this thread.
+            Err(RecvTimeoutError::Timeout) if shared.maintenance.is_stopped() || Instant::now() >= deadline => {
+                return Err(AdminError::Busy);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
