@@ -185,6 +185,14 @@ impl Backlog {
     }
 }
 
+/// Batches of one partition that are written together.
+#[derive(Default)]
+struct Run {
+    batches: Vec<RecordBatch>,
+    /// When the last of them was.
+    accepted: Timestamp,
+}
+
 /// See the module's text.
 pub(super) struct Applier {
     shared: Arc<Shared>,
@@ -278,8 +286,7 @@ impl Applier {
 
     /// Copies groups into segments.
     pub(super) fn apply(&mut self, groups: Vec<Group>) -> io::Result<()> {
-        let mut runs: BTreeMap<u32, Vec<RecordBatch>> = BTreeMap::new();
-        let Some(accepted) = groups.last().map(|group| group.accepted) else { return Ok(()) };
+        let mut runs = BTreeMap::new();
         for group in groups {
             self.position = group.position;
             self.next_partition = group.next_partition;
@@ -287,29 +294,26 @@ impl Applier {
             self.log_bytes += len64(group.frame_bytes);
             for (partition, batch) in group.appends {
                 self.tail_bytes += batch.len() + BATCH_OVERHEAD_BYTES;
-                runs.entry(partition.id).or_default().push(batch);
+                let run: &mut Run = runs.entry(partition.id).or_default();
+                run.batches.push(batch);
+                run.accepted = group.accepted;
                 self.evictable.push_back(partition);
             }
             for change in group.changes {
-                self.change(change, &mut runs, group.accepted)?;
+                self.change(change, &mut runs)?;
             }
         }
-        for (id, batches) in runs {
+        for (id, run) in runs {
             if let Some(partition) = self.partitions.get(&id) {
                 let partition = Arc::clone(partition);
-                self.append(&partition, &batches, accepted)?;
+                self.append(&partition, &run)?;
             }
         }
         self.evict();
         Ok(())
     }
 
-    fn change(
-        &mut self,
-        change: Change,
-        runs: &mut BTreeMap<u32, Vec<RecordBatch>>,
-        accepted: Timestamp,
-    ) -> io::Result<()> {
+    fn change(&mut self, change: Change, runs: &mut BTreeMap<u32, Run>) -> io::Result<()> {
         match change {
             Change::Created(partitions) => partitions.into_iter().for_each(|p| self.add(p)),
             Change::Deleted(_, partitions) => {
@@ -319,16 +323,16 @@ impl Applier {
                     partition.segments.read().iter().for_each(|segment| self.discard(segment));
                 }
             }
-            Change::Trimmed(trim) => self.trim(trim, runs, accepted)?,
+            Change::Trimmed(trim) => self.trim(trim, runs)?,
         }
         Ok(())
     }
 
-    fn trim(&mut self, trim: Trim, runs: &mut BTreeMap<u32, Vec<RecordBatch>>, accepted: Timestamp) -> io::Result<()> {
+    fn trim(&mut self, trim: Trim, runs: &mut BTreeMap<u32, Run>) -> io::Result<()> {
         for partition in &trim.seals {
             // What was committed before the seal belongs into the segment.
-            if let Some(batches) = runs.remove(&partition.id) {
-                self.append(partition, &batches, accepted)?;
+            if let Some(run) = runs.remove(&partition.id) {
+                self.append(partition, &run)?;
             }
             let last = partition.segments.read().last().map(Arc::clone);
             if let Some(segment) = last.filter(|segment| segment.extent().bytes > 0) {
@@ -358,14 +362,14 @@ impl Applier {
         }
     }
 
-    fn append(&mut self, partition: &Partition, batches: &[RecordBatch], accepted: Timestamp) -> io::Result<()> {
-        let mut left = batches;
+    fn append(&mut self, partition: &Partition, run: &Run) -> io::Result<()> {
+        let mut left = &run.batches[..];
         while let Some(first) = left.first() {
             let segment = self.growing_segment(partition, first)?;
             let room = self.shared.config.segment_bytes.saturating_sub(segment.extent().bytes);
             let fitting = fitting(left, room);
             let (now, later) = left.split_at(fitting);
-            self.write(&segment, now, accepted)?;
+            self.write(&segment, now, run.accepted)?;
             left = later;
         }
         Ok(())
