@@ -152,7 +152,7 @@ fn operations() -> u64 {
 
 #[test]
 fn a_power_cut_at_any_operation_neither_brings_back_what_went_nor_takes_what_is_kept() {
-    for operation in (1..=operations() + 5).step_by(2) {
+    for operation in (1..=operations() + 5).step_by(4) {
         live_and_check(operation, Loss::Everything).unwrap();
         live_and_check(operation + 1, Loss::Random(operation)).unwrap();
     }

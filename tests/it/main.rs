@@ -27,7 +27,6 @@ mod produce;
 mod provision;
 mod read;
 mod readme;
-mod retention;
 mod stream;
 mod tidy;
 mod tls;

@@ -127,11 +127,14 @@ pub(super) struct Checkpointer {
     shared: Arc<Shared>,
     /// Segments that no partition has any more; in the manifest until they are removed.
     garbage: Vec<SegmentKey>,
+    /// Directories that files were removed from since the last manifest: before the next one forgets those files, a power
+    /// cut must not bring them back.
+    emptied_dirs: BTreeSet<u8>,
 }
 
 impl Checkpointer {
     pub(super) fn new(shared: Arc<Shared>, garbage: Vec<SegmentKey>) -> Self {
-        Self { shared, garbage }
+        Self { shared, garbage, emptied_dirs: BTreeSet::new() }
     }
 
     /// The loop; ends when nothing follows.
@@ -159,7 +162,7 @@ impl Checkpointer {
         for key in &snapshot.segments {
             self.shared.files.get(*key)?.file.sync()?;
         }
-        for low_byte in &snapshot.dirs {
+        for low_byte in snapshot.dirs.union(&std::mem::take(&mut self.emptied_dirs)) {
             disk.sync_dir(&segment::dir(*low_byte))?;
         }
         self.garbage.extend(&snapshot.garbage);
@@ -206,6 +209,7 @@ impl Checkpointer {
                 // A reader that was under way may have opened it again.
                 self.shared.files.forget(key);
                 warn(&key.log_path(), self.cut_down(&key.log_path()));
+                self.emptied_dirs.insert(key.partition.to_le_bytes()[0]);
                 warn(&key.index_path(), disk.remove(&key.index_path()));
                 warn(&key.log_path(), disk.remove(&key.log_path()));
             }
