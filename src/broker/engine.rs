@@ -3,7 +3,8 @@
 //! # Order and offsets
 //! A partition is a sequence of records. [`Engine::commit`] appends to its end; offsets grow and are never reused (I2).
 //! The writes of one [`Commit`] become visible together or not at all. A commit without writes appends nothing and is
-//! acknowledged.
+//! acknowledged. Batches that are read back need not be those that were written: small ones that follow each other may have
+//! become one.
 //!
 //! # Durability and visibility
 //! When `commit` returns `Ok`, every record of it is on stable storage and keeps its offset (I1). [`Engine::fetch`]

@@ -23,4 +23,6 @@ mod damage_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod retention_tests;

@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{Disk, File, Open};
 
@@ -33,18 +34,26 @@ struct Plan {
     fault: Option<Fault>,
     failed: u32,
     free_bytes: Option<u64>,
+    /// Syncs of the commit thread wait.
+    hold: bool,
+    /// One of them does.
+    held: bool,
 }
+
+/// The thread that [`FaultyDisk::hold_commits`] holds.
+const COMMIT_THREAD: &str = "weir-commit";
 
 /// Hands everything on to another disk but for the planned fault. Clones share the plan.
 #[derive(Clone)]
 pub(crate) struct FaultyDisk {
     inner: Arc<dyn Disk>,
     plan: Arc<Mutex<Plan>>,
+    changed: Arc<Condvar>,
 }
 
 impl FaultyDisk {
     pub(crate) fn new(inner: impl Disk) -> Self {
-        Self { inner: Arc::new(inner), plan: Arc::default() }
+        Self { inner: Arc::new(inner), plan: Arc::default(), changed: Arc::default() }
     }
 
     pub(crate) fn plan(&self, fault: Option<Fault>) {
@@ -58,6 +67,38 @@ impl FaultyDisk {
     /// How many operations have failed.
     pub(crate) fn failed(&self) -> u32 {
         self.plan.lock().failed
+    }
+
+    /// Lets the commit thread's next sync wait for [`FaultyDisk::release_commits`], so that a test decides what is written
+    /// together.
+    pub(crate) fn hold_commits(&self) {
+        self.plan.lock().hold = true;
+    }
+
+    /// Waits until a sync is held; gives up when `over`.
+    pub(crate) fn until_held(&self, over: impl Fn() -> bool) {
+        let mut plan = self.plan.lock();
+        while !plan.held && !over() {
+            self.changed.wait_for(&mut plan, Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn release_commits(&self) {
+        self.plan.lock().hold = false;
+        self.changed.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        if std::thread::current().name() != Some(COMMIT_THREAD) {
+            return;
+        }
+        let mut plan = self.plan.lock();
+        while plan.hold {
+            plan.held = true;
+            self.changed.notify_all();
+            self.changed.wait(&mut plan);
+        }
+        plan.held = false;
     }
 
     fn check(&self, operation: Operation, path: &str) -> io::Result<()> {
@@ -133,6 +174,7 @@ impl File for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.wait_while_held();
         self.disk.check(Operation::Sync, &self.path)?;
         self.inner.sync()
     }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::apply::{Change, Group};
+use super::coalesce::{Append, Runs};
 use super::partition::Partition;
 use super::queue::{Request, Taken, Trim};
 use super::wal::frame::{CREATE_BYTES, ENTRY_BYTES, FrameBuilder, KeyEntry, commit_bound, padded};
@@ -20,7 +21,6 @@ use super::wal::writer::Writer;
 use super::wire::{len_usize, len64};
 use crate::broker::engine::{Ack, AdminError, Appended, Bounds, Commit, CommitError, IdempotencyKey, TopicSpec};
 use crate::broker::idempotency::{Lookup, Remembered};
-use crate::broker::record::RecordBatch;
 use crate::clock::Timestamp;
 use crate::names::{Offset, TopicId, TopicPartition};
 
@@ -35,7 +35,10 @@ pub(super) struct Committer {
     frame: FrameBuilder,
     /// When the group was taken: the time of acceptance of everything in it.
     now: Timestamp,
-    appends: Vec<(Arc<Partition>, RecordBatch)>,
+    /// In the frame.
+    appends: Vec<Append>,
+    /// Small batches on their way there.
+    runs: Runs,
     /// Keys of this group; they become known with it.
     keys: HashMap<[u8; 16], Remembered>,
     changes: Vec<Change>,
@@ -67,6 +70,7 @@ impl Committer {
             frame,
             now: Timestamp(0),
             appends: Vec::new(),
+            runs: Runs::default(),
             keys: HashMap::new(),
             changes: Vec::new(),
             replies: Vec::new(),
@@ -123,6 +127,7 @@ impl Committer {
         for request in group.drain(..) {
             self.decide(request);
         }
+        self.runs.close_all().for_each(|append| append_to(&mut self.frame, &mut self.appends, append));
         if !self.frame.is_empty() {
             let before = self.writer.position();
             let took = self.writer.commit(&mut self.frame, self.now)?;
@@ -154,14 +159,24 @@ impl Committer {
             return answer;
         }
         let partitions = self.resolve(&commit)?;
+        let keyed = commit.idempotency.is_some();
+        if keyed {
+            // The key's entry counts appends back from itself, so all of them are this commit's.
+            partitions.iter().for_each(|partition| self.close_run(partition));
+        }
         let mut appended = Vec::with_capacity(commit.writes.len());
         for (write, partition) in commit.writes.into_iter().zip(partitions) {
             let first = Offset(partition.next.load(Ordering::Relaxed));
             let batch = write.batch.with_base_offset(first);
             partition.next.store(batch.next_offset().0, Ordering::Relaxed);
-            self.frame.append(partition.id, &batch);
             appended.push(Appended { to: write.to, first, count: batch.count(), timestamp: batch.max_timestamp() });
-            self.appends.push((partition, batch));
+            if keyed || write.expect.is_some() {
+                self.close_run(&partition);
+                append_to(&mut self.frame, &mut self.appends, (partition, batch));
+            } else {
+                let ripe = self.runs.add(partition, batch).into_iter().flatten();
+                ripe.for_each(|append| append_to(&mut self.frame, &mut self.appends, append));
+            }
         }
         if let Some(IdempotencyKey { key, digest }) = commit.idempotency {
             let appends = u32::try_from(appended.len()).expect("a commit's size bounds its writes");
@@ -170,6 +185,12 @@ impl Committer {
             self.keys.insert(key, Remembered { tenant: commit.tenant, digest, at: self.now, appended: answer });
         }
         Ok(Ack { appended, replayed: false })
+    }
+
+    fn close_run(&mut self, partition: &Partition) {
+        if let Some(append) = self.runs.close(partition) {
+            append_to(&mut self.frame, &mut self.appends, append);
+        }
     }
 
     /// The answer to a commit whose key is known.
@@ -285,6 +306,11 @@ impl Committer {
             frame_bytes,
         });
     }
+}
+
+fn append_to(frame: &mut FrameBuilder, appends: &mut Vec<Append>, append: Append) {
+    frame.append(append.0.id, &append.1);
+    appends.push(append);
 }
 
 /// What a request can add to a frame at most, in bytes. More than `partitions_max` are refused, not written.

@@ -16,6 +16,7 @@
 
 mod apply;
 mod checkpoint;
+mod coalesce;
 mod commit;
 mod config;
 mod maintenance;

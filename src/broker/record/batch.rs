@@ -45,6 +45,9 @@ const MAX_TIMESTAMP_AT: usize = 35;
 const PRODUCER_AT: usize = 43;
 const COUNT_AT: usize = 57;
 
+/// Producer id of a batch that no Kafka producer numbered.
+const NO_PRODUCER: i64 = -1;
+
 /// Bit 7 of the attributes.
 const ATTRIBUTE_JSON: u16 = 1 << 7;
 
@@ -231,6 +234,18 @@ impl RecordBatch {
         self
     }
 
+    /// For tests: the same batch as a Kafka producer sends it.
+    #[cfg(test)]
+    pub(crate) fn with_producer(self, id: i64, epoch: i16, base_sequence: i32) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        put(&mut bytes, PRODUCER_AT, id.to_be_bytes());
+        put(&mut bytes, PRODUCER_AT + 8, epoch.to_be_bytes());
+        put(&mut bytes, PRODUCER_AT + 10, base_sequence.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        put(&mut bytes, CRC_AT, crc.to_be_bytes());
+        Self { bytes: bytes.into(), ..self }
+    }
+
     /// Appends the batch as it lies on disk and on Kafka's wire.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.base_offset.0.to_be_bytes());
@@ -243,7 +258,21 @@ impl RecordBatch {
         Records { batch: self, reader: Reader::new(&self.bytes[HEADER_BYTES..]), left: self.count() }
     }
 
-    fn attributes(&self) -> u16 {
+    /// The records as they lie behind the header.
+    pub(super) fn encoded_records(&self) -> &[u8] {
+        &self.bytes[HEADER_BYTES..]
+    }
+
+    pub(super) fn base_timestamp(&self) -> Timestamp {
+        Timestamp(i64_at(&self.bytes, BASE_TIMESTAMP_AT))
+    }
+
+    /// Whether the header says nothing of the records that another batch's could not: no producer, no gaps.
+    pub(super) fn is_plain(&self) -> bool {
+        i64_at(&self.bytes, PRODUCER_AT) == NO_PRODUCER && self.last_offset_delta() == self.count() - 1
+    }
+
+    pub(super) fn attributes(&self) -> u16 {
         u16::from_be_bytes(array_at(&self.bytes, ATTRIBUTES_AT))
     }
 

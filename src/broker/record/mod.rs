@@ -4,6 +4,7 @@
 
 mod batch;
 mod build;
+mod merge;
 mod partitioner;
 mod varint;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 
 pub use self::batch::{BatchError, BatchLimits, HEADER_BYTES, RecordBatch, Records};
 pub use self::build::{BATCH_BYTES_MAX, BuildError, CHUNK_BYTES_MAX, split_into_batches};
+pub use self::merge::Merge;
 pub use self::partitioner::partition_for_key;
 use self::varint::Reader;
 use crate::clock::Timestamp;
