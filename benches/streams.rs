@@ -1,7 +1,7 @@
 //! Many open streams on one topic: memory of each, and how late an event arrives.
 //!
 //! `cargo bench --bench streams`. The server and the readers are two processes, so that the memory is the server's alone.
-//! 5,000 streams (`BENCH_STREAMS` says otherwise) at 10 events a second.
+//! 5,000 streams (`BENCH_STREAMS` says otherwise) at 10 events a second (`BENCH_EVENTS`).
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 #![expect(clippy::unwrap_used, reason = "a benchmark fails where it stands")]
@@ -21,7 +21,6 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use weir::clock::{Clock as _, SystemClock};
 
-const EVENTS_PER_SECOND: u32 = 10;
 const READERS_AT_ONCE: usize = 200;
 
 #[tokio::main]
@@ -34,8 +33,16 @@ async fn main() {
     }
 }
 
+fn given(name: &str) -> Option<u32> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 fn streams() -> usize {
-    std::env::var("BENCH_STREAMS").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000)
+    given("BENCH_STREAMS").map_or(5_000, |streams| usize::try_from(streams).unwrap())
+}
+
+fn events_per_second() -> u32 {
+    given("BENCH_EVENTS").unwrap_or(10)
 }
 
 async fn serve() {
@@ -50,8 +57,8 @@ async fn serve() {
     let mut lines = BufReader::new(readers.stdout.take().unwrap()).lines();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("open"));
     let open = support::resident_bytes();
-    let events = u32::try_from(support::seconds().as_secs()).unwrap() * EVENTS_PER_SECOND;
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / EVENTS_PER_SECOND);
+    let events = u32::try_from(support::seconds().as_secs()).unwrap() * events_per_second();
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / events_per_second());
     let began = Instant::now();
     for _ in 0..events {
         tick.tick().await;
