@@ -2,8 +2,7 @@
 //!
 //! `cargo bench --bench engine`. Durable commits of one record over ten thousand partitions against a file per partition
 //! that is synced for each; large batches against the disk's own sequential writes; cold reads against `cat`; the start
-//! with many partitions. `BENCH_DIR` chooses the disk, for example one that is limited to few writes a second
-//! (`docs/operations.md` says how to make one).
+//! with many partitions. `BENCH_DIR` chooses the disk; `benches/slow-disk` makes one that is limited to few writes a second.
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 #![expect(clippy::unwrap_used, reason = "a benchmark fails where it stands")]
