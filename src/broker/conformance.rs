@@ -14,8 +14,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::engine::{
-    Ack, AdminError, Bounds, Commit, CommitError, Engine, FetchError, IdempotencyKey, Tenant, TopicSettings, TopicSpec,
-    Watch, Write,
+    Ack, AdminError, Bounds, Commit, CommitError, Durability, Engine, FetchError, IdempotencyKey, Tenant,
+    TopicSettings, TopicSpec, Watch, Write,
 };
 use super::record::{Record, RecordBatch, ValueKind};
 use crate::clock::{ManualClock, Timestamp};
@@ -253,6 +253,21 @@ pub(crate) async fn a_commit_beyond_the_limit_is_refused(f: Fixture) {
     assert!(matches!(refused, Err(CommitError::TooLarge { .. })), "{refused:?}");
     f.append(at, &[&half]).await;
     assert_eq!(f.engine.bounds(at).unwrap().end, Offset(1));
+}
+
+pub(crate) async fn a_relaxed_topic_keeps_what_it_acknowledged_and_shows_it_soon(f: Fixture) {
+    let settings = TopicSettings { durability: Durability::Relaxed, ..TopicSettings::default() };
+    let spec = TopicSpec { settings, ..TopicSpec::new(TopicId::new(), 1) };
+    f.engine.ensure_topic(&spec).await.unwrap();
+    let at = TopicPartition { topic: spec.id, partition: 0 };
+    let mut watch = f.engine.watch(&[at]);
+    for (value, offset) in [("a", 0), ("b", 1), ("c", 2)] {
+        assert_eq!(f.append(at, &[value]).await.appended[0].first, Offset(offset));
+    }
+    while f.engine.bounds(at).unwrap().end < Offset(3) {
+        soon(&mut watch).await;
+    }
+    assert_eq!(f.values(at).await, ["a", "b", "c"]);
 }
 
 pub(crate) async fn a_fetch_begins_with_the_batch_that_holds_the_offset(f: Fixture) {
@@ -532,6 +547,7 @@ macro_rules! conformance {
             racing_commits_get_offsets_of_their_own,
             dropping_the_future_does_not_cancel_the_write,
             a_commit_beyond_the_limit_is_refused,
+            a_relaxed_topic_keeps_what_it_acknowledged_and_shows_it_soon,
             a_fetch_begins_with_the_batch_that_holds_the_offset,
             a_fetch_respects_its_size_but_gives_at_least_one_batch,
             a_fetch_at_the_end_is_empty_and_beyond_it_out_of_range,

@@ -10,6 +10,11 @@
 //! When `commit` returns `Ok`, every record of it is on stable storage and keeps its offset (I1). [`Engine::fetch`]
 //! returns durable records only (I3): what a reader has seen, a power cut does not take back.
 //!
+//! A commit that writes to [`Durability::Relaxed`] topics only may return as soon as its records are written: they survive
+//! the end of the process, become durable and readable a bounded moment later, and until then a power cut may take them,
+//! the latest first. Their offsets are then given to other records, which no reader can notice. A refusal, and the answer
+//! to a repeated key, are given only when what they tell of is durable.
+//!
 //! # Idempotence
 //! A commit with an [`IdempotencyKey`] that was seen in the last 24 hours appends nothing and returns the first answer
 //! with [`Ack::replayed`] set, provided that the body's digest is the same; another digest is

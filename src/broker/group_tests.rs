@@ -10,24 +10,28 @@ use super::conformance::{commit, keyed, write};
 use super::crash_tests::{at, clock, read_all, tiny, topic};
 use super::disk::fault::FaultyDisk;
 use super::disk::sim::{Loss, SimDisk};
-use super::embedded::EmbeddedEngine;
+use super::embedded::{EmbeddedEngine, EngineConfig};
 use super::engine::{Ack, Commit, CommitError, Engine, TopicSpec, Write};
 use super::record::RecordBatch;
 use crate::names::{Offset, TopicPartition};
 
-type Answer = Result<Ack, CommitError>;
-type Waiting<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+pub(super) type Answer = Result<Ack, CommitError>;
+pub(super) type Waiting<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// An engine whose commit thread waits when told to.
-struct Setup {
-    sim: SimDisk,
-    disk: FaultyDisk,
-    engine: EmbeddedEngine,
+pub(super) struct Setup {
+    pub(super) sim: SimDisk,
+    pub(super) disk: FaultyDisk,
+    pub(super) engine: EmbeddedEngine,
 }
 
 fn open(sim: &SimDisk) -> Result<Setup, String> {
+    open_with(sim, tiny())
+}
+
+pub(super) fn open_with(sim: &SimDisk, config: EngineConfig) -> Result<Setup, String> {
     let disk = FaultyDisk::new(sim.clone());
-    let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), tiny(), clock()).map_err(|e| e.to_string())?;
+    let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), config, clock()).map_err(|e| e.to_string())?;
     Ok(Setup { sim: sim.clone(), disk, engine })
 }
 
@@ -37,7 +41,7 @@ async fn setup() -> Setup {
     setup
 }
 
-fn poll_once(waiting: &mut Waiting<'_>) -> Poll<Answer> {
+pub(super) fn poll_once(waiting: &mut Waiting<'_>) -> Poll<Answer> {
     waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 

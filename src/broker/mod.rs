@@ -25,4 +25,6 @@ mod fault_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod relaxed_tests;
+#[cfg(test)]
 mod retention_tests;

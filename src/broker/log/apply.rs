@@ -40,7 +40,7 @@ const BATCH_OVERHEAD_BYTES: usize = 112;
 /// How long to wait before a write is tried again that found the disk full.
 const FULL_DISK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A durable commit group.
+/// A durable commit group, or several that one sync made durable.
 pub(super) struct Group {
     /// Where the log goes on after it.
     pub(super) position: Position,
@@ -105,6 +105,11 @@ impl Waiting {
 impl Backlog {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Whether nobody has to wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.state.lock().bytes <= self.bytes_max
     }
 
     /// Waits while too much is waiting, but not if that may take until somebody makes space. Whether there is room.

@@ -2,12 +2,15 @@
 //!
 //! It takes a group, decides every request in order, writes one frame, waits until that is durable, and only then lets
 //! readers see it and answers, refusals included: a refusal tells what came before it.
+//!
+//! One thing is answered earlier: what was appended to relaxed topics only, once it is written. If a group holds nothing
+//! else, its sync waits for the next group that needs one, or until the lag of relaxed topics is reached.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -19,7 +22,9 @@ use super::queue::{Request, Taken, Trim};
 use super::wal::frame::{CREATE_BYTES, ENTRY_BYTES, FrameBuilder, KeyEntry, commit_bound, padded};
 use super::wal::writer::Writer;
 use super::wire::{len_usize, len64};
-use crate::broker::engine::{Ack, AdminError, Appended, Bounds, Commit, CommitError, IdempotencyKey, TopicSpec};
+use crate::broker::engine::{
+    Ack, AdminError, Appended, Bounds, Commit, CommitError, Durability, IdempotencyKey, TopicSpec,
+};
 use crate::broker::idempotency::{Lookup, Remembered};
 use crate::clock::Timestamp;
 use crate::names::{Offset, TopicId, TopicPartition};
@@ -39,13 +44,23 @@ pub(super) struct Committer {
     appends: Vec<Append>,
     /// Small batches on their way there.
     runs: Runs,
-    /// Keys of this group; they become known with it.
+    /// Keys in the frame; they become known with it.
     keys: HashMap<[u8; 16], Remembered>,
     changes: Vec<Change>,
+    /// Answers that wait for a sync, and those that need not.
     replies: Vec<Reply>,
+    early: Vec<Reply>,
+    /// Frames that were written and wait for a sync. `appends`, `keys` and `changes` are theirs.
+    unsynced: Option<Unsynced>,
 }
 
-/// An answer, held back until the group is durable.
+/// See [`Committer::unsynced`].
+struct Unsynced {
+    since: Instant,
+    bytes: usize,
+}
+
+/// An answer on its way.
 enum Reply {
     Commit(oneshot::Sender<Result<Ack, CommitError>>, Result<Ack, CommitError>),
     Admin(oneshot::Sender<Result<(), AdminError>>, Result<(), AdminError>),
@@ -74,27 +89,47 @@ impl Committer {
             keys: HashMap::new(),
             changes: Vec::new(),
             replies: Vec::new(),
+            early: Vec::new(),
+            unsynced: None,
         }
     }
 
     /// The loop; ends when the queue is closed and empty.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut group = Vec::new();
+        let outcome = self.work(&mut group);
+        if let Err(error) = &outcome {
+            // Whoever waits hears of the end when the group and the answers are dropped, and may ask why.
+            self.shared.fail(format!("weir-commit: {error}"));
+        }
+        outcome
+    }
+
+    fn work(&mut self, group: &mut Vec<Request>) -> io::Result<()> {
         loop {
-            let patience = self.writer.wants_mark().then_some(MARK_AFTER);
-            match self.shared.queue.take_group(&mut group, self.shared.config.group_bytes_max, patience) {
-                Taken::Group => self.commit_group(&mut group)?,
+            match self.shared.queue.take_group(group, self.shared.config.group_bytes_max, self.patience()) {
+                Taken::Group => self.commit_group(group)?,
+                Taken::Idle if self.unsynced.is_some() => self.settle()?,
                 Taken::Idle => self.writer.mark(&mut self.frame, self.shared.clock.now())?,
                 Taken::Closed => return self.finish(),
             }
         }
     }
 
+    /// How long to wait for a group while nothing else needs to be done.
+    fn patience(&self) -> Option<Duration> {
+        match &self.unsynced {
+            Some(unsynced) => Some(self.shared.config.relaxed_lag.saturating_sub(unsynced.since.elapsed())),
+            None => self.writer.wants_mark().then_some(MARK_AFTER),
+        }
+    }
+
     /// The closing mark, and word to the applier that nothing follows.
-    fn finish(mut self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         if self.shared.is_stopped() {
             return Ok(());
         }
+        self.settle()?;
         if self.writer.wants_mark() {
             self.writer.mark(&mut self.frame, self.shared.clock.now())?;
             self.writer.sync()?;
@@ -105,20 +140,7 @@ impl Committer {
     }
 
     fn commit_group(&mut self, group: &mut Vec<Request>) -> io::Result<()> {
-        let shared = &self.shared;
-        // The copies into segments cannot keep up, or there is no space for them. Deleting makes some, and adds little.
-        let deletes = group.iter().all(|request| matches!(request, Request::Delete { .. } | Request::Trim(_)));
-        if !deletes && !shared.backlog.wait_for_room(|| shared.read_only.load(Ordering::SeqCst)) {
-            group.drain(..).for_each(refuse_full);
-            return Ok(());
-        }
-        let most = shared.config.partitions_max();
-        let bound = group.iter().map(|request| frame_bound(request, most)).sum();
-        if let Err(error) = self.writer.reserve(padded(bound)) {
-            if error.kind() != io::ErrorKind::StorageFull {
-                return Err(error);
-            }
-            self.shared.read_only.store(true, Ordering::SeqCst);
+        if !self.make_room(group)? {
             group.drain(..).for_each(refuse_full);
             return Ok(());
         }
@@ -130,20 +152,73 @@ impl Committer {
         self.runs.close_all().for_each(|append| append_to(&mut self.frame, &mut self.appends, append));
         if !self.frame.is_empty() {
             let before = self.writer.position();
-            let took = self.writer.commit(&mut self.frame, self.now)?;
+            self.writer.write(&mut self.frame, self.now)?;
+            let unsynced = self.unsynced.get_or_insert_with(|| Unsynced { since: Instant::now(), bytes: 0 });
+            unsynced.bytes += len_usize(self.writer.position().at - before.at);
+        }
+        self.early.drain(..).for_each(Reply::send);
+        // Changes come after the appends of what they are handed over with.
+        if !self.replies.is_empty() || !self.changes.is_empty() || self.lag_is_reached() {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a frame for the group can be written. False if the storage is full.
+    fn make_room(&mut self, group: &[Request]) -> io::Result<bool> {
+        // The copies into segments cannot keep up, or there is no space for them. Deleting makes some, and adds little.
+        let deletes = group.iter().all(|request| matches!(request, Request::Delete { .. } | Request::Trim(_)));
+        if !deletes && !self.shared.backlog.has_room() {
+            // Waiting may take longer than relaxed topics may lag.
+            self.settle()?;
+            let shared = &self.shared;
+            if !shared.backlog.wait_for_room(|| shared.read_only.load(Ordering::SeqCst)) {
+                return Ok(false);
+            }
+        }
+        let most = self.shared.config.partitions_max();
+        let bound = padded(group.iter().map(|request| frame_bound(request, most)).sum());
+        if !self.writer.has_room(bound) {
+            self.settle()?;
+        }
+        match self.writer.reserve(bound) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.shared.read_only.store(true, Ordering::SeqCst);
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        }
+    }
+
+    fn lag_is_reached(&self) -> bool {
+        let config = &self.shared.config;
+        self.unsynced.as_ref().is_some_and(|unsynced| {
+            unsynced.bytes >= config.relaxed_bytes_max || unsynced.since.elapsed() >= config.relaxed_lag
+        })
+    }
+
+    /// Makes everything that was written durable, lets readers see it, and gives the answers that waited for it.
+    fn settle(&mut self) -> io::Result<()> {
+        let unsynced = self.unsynced.take();
+        if unsynced.is_some() {
+            let took = self.writer.sync()?;
             let syncs = &self.shared.counters.syncs;
             syncs.lock().saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
             self.publish();
-            self.replies.drain(..).for_each(Reply::send);
-            self.hand_over(len_usize(self.writer.position().at - before.at));
         }
         self.replies.drain(..).for_each(Reply::send);
+        if let Some(unsynced) = unsynced {
+            self.hand_over(unsynced.bytes);
+        }
         Ok(())
     }
 
     fn decide(&mut self, request: Request) {
         let reply = match request {
-            Request::Commit { commit, reply, .. } => Reply::Commit(reply, self.decide_commit(commit)),
+            Request::Commit { commit, reply, .. } => match self.decide_commit(commit) {
+                Ok((ack, Durability::Relaxed)) => return self.early.push(Reply::Commit(reply, Ok(ack))),
+                other => Reply::Commit(reply, other.map(|(ack, _)| ack)),
+            },
             Request::Ensure { spec, reply } => Reply::Admin(reply, self.decide_ensure(&spec)),
             Request::Delete { topic, reply } => {
                 self.decide_delete(topic);
@@ -154,11 +229,15 @@ impl Committer {
         self.replies.push(reply);
     }
 
-    fn decide_commit(&mut self, commit: Commit) -> Result<Ack, CommitError> {
+    /// The answer, and what it waits for.
+    fn decide_commit(&mut self, commit: Commit) -> Result<(Ack, Durability), CommitError> {
         if let Some(answer) = commit.idempotency.as_ref().and_then(|key| self.remembered(key)) {
-            return answer;
+            // The first answer may have gone out before it was durable; this one says that it is.
+            return answer.map(|ack| (ack, Durability::Durable));
         }
         let partitions = self.resolve(&commit)?;
+        let relaxed = |partition: &Arc<Partition>| partition.settings().durability == Durability::Relaxed;
+        let relaxed = !partitions.is_empty() && partitions.iter().all(relaxed);
         let keyed = commit.idempotency.is_some();
         if keyed {
             // The key's entry counts appends back from itself, so all of them are this commit's.
@@ -184,7 +263,8 @@ impl Committer {
             let answer = appended.clone().into();
             self.keys.insert(key, Remembered { tenant: commit.tenant, digest, at: self.now, appended: answer });
         }
-        Ok(Ack { appended, replayed: false })
+        let durability = if relaxed { Durability::Relaxed } else { Durability::Durable };
+        Ok((Ack { appended, replayed: false }, durability))
     }
 
     fn close_run(&mut self, partition: &Partition) {

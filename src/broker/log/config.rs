@@ -18,6 +18,10 @@ pub struct EngineConfig {
     pub commit_bytes_max: usize,
     /// A commit group ends at this size; a single larger commit is a group of its own.
     pub group_bytes_max: usize,
+    /// What was acknowledged on relaxed topics is durable, and readable, after this time at the latest.
+    pub relaxed_lag: Duration,
+    /// And when this many bytes of the log wait to become durable.
+    pub relaxed_bytes_max: usize,
     /// Bytes that may wait to be written; beyond it commits are refused as busy.
     pub queue_bytes_max: usize,
     /// Durable bytes that may wait in memory to be copied into segments; beyond it commits wait.
@@ -47,6 +51,8 @@ impl Default for EngineConfig {
             segment_bytes: 64 << 20,
             commit_bytes_max: 16 << 20,
             group_bytes_max: 1 << 20,
+            relaxed_lag: Duration::from_millis(50),
+            relaxed_bytes_max: 4 << 20,
             queue_bytes_max: 64 << 20,
             backlog_bytes_max: 128 << 20,
             tail_bytes_max: 128 << 20,

@@ -1,6 +1,8 @@
 //! The write-ahead log: one sequence of frames for all partitions, in pre-zeroed segment files that are used again.
 //!
 //! One frame is one commit group: written, then made durable, then acknowledged, and only then is the next one written.
+//! Of groups that hold nothing but appends to relaxed topics, several may be written before one sync makes all of them
+//! durable; they lie in one segment.
 
 pub(super) mod frame;
 pub(super) mod pool;

@@ -1,9 +1,10 @@
 //! Reads the log back, and tells a log that ends from one that is damaged.
 //!
-//! A frame is written only after the one before it is durable, and says so. So when a frame cannot be read but a later
-//! one says that it was durable, bytes that were acknowledged are gone: that is damage, and nobody may go on as if the
-//! log ended here. When no later frame says so, the power went while the frame was written, and nobody was told that it
-//! was there. Only of the very last frame this cannot be known; the mark that an idle log writes keeps that window small.
+//! A frame says which frames before it were durable when it was written: all of them, but for those of relaxed topics. So
+//! when a frame cannot be read but a later one says that it was durable, bytes that were acknowledged as such are gone:
+//! that is damage, and nobody may go on as if the log ended here. When no later frame says so, the power went before the
+//! frame was synced, and the log ends here, whatever can be read behind it. Only of the frames since the last sync this
+//! cannot be known; the mark that an idle log writes keeps that window small.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -37,9 +37,14 @@ impl Writer {
         self.position
     }
 
+    /// Whether a frame of `bytes` fits in the segment.
+    pub(in crate::broker::log) fn has_room(&self, bytes: usize) -> bool {
+        self.position.at + len64(bytes) <= self.segment_bytes
+    }
+
     /// Makes sure that a frame of `bytes` fits, going on to the next segment if need be.
     pub(in crate::broker::log) fn reserve(&mut self, bytes: usize) -> io::Result<()> {
-        if self.position.at + len64(bytes) > self.segment_bytes {
+        if !self.has_room(bytes) {
             // A mark is not synced on its own; nothing may follow it in another file before it is durable.
             if self.position.lsn - 1 > self.durable {
                 // Not to be tried again, whatever the reason: the caller must not take it for a full disk.
@@ -52,23 +57,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the frame and makes it durable; how long the latter took. Room has been reserved.
-    pub(in crate::broker::log) fn commit(&mut self, frame: &mut FrameBuilder, now: Timestamp) -> io::Result<Duration> {
-        self.write(frame, now)?;
-        let start = Instant::now();
-        self.file.sync()?;
-        self.durable = self.position.lsn - 1;
-        Ok(start.elapsed())
-    }
-
-    /// Whether the log does not yet say that its last frame is durable.
+    /// Whether the log does not yet say that its last frame is durable. A new segment is not begun for it.
     pub(in crate::broker::log) fn wants_mark(&self) -> bool {
-        self.recorded < self.durable && self.has_room_for_mark()
-    }
-
-    /// Whether a mark still fits in the segment; a new one is not begun for it.
-    fn has_room_for_mark(&self) -> bool {
-        self.position.at + len64(BLOCK_BYTES) <= self.segment_bytes
+        self.recorded < self.durable && self.has_room(BLOCK_BYTES)
     }
 
     /// Writes an empty frame, so that recovery can tell a durable last frame that rotted from one that was never whole.
@@ -77,7 +68,8 @@ impl Writer {
         self.write(frame, now)
     }
 
-    fn write(&mut self, frame: &mut FrameBuilder, now: Timestamp) -> io::Result<()> {
+    /// Writes the frame. Room has been reserved.
+    pub(in crate::broker::log) fn write(&mut self, frame: &mut FrameBuilder, now: Timestamp) -> io::Result<()> {
         let (bytes, checksum) = frame.finish(self.position, self.durable, now);
         debug_assert!(self.position.at + len64(bytes.len()) <= self.segment_bytes, "room was reserved");
         self.file.write_at(bytes, self.position.at)?;
@@ -88,10 +80,12 @@ impl Writer {
         Ok(())
     }
 
-    pub(in crate::broker::log) fn sync(&mut self) -> io::Result<()> {
+    /// Makes everything that was written durable; how long that took.
+    pub(in crate::broker::log) fn sync(&mut self) -> io::Result<Duration> {
+        let start = Instant::now();
         self.file.sync()?;
         self.durable = self.position.lsn - 1;
-        Ok(())
+        Ok(start.elapsed())
     }
 }
 
