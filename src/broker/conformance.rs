@@ -3,6 +3,8 @@
 //! An engine's test module has one line: `conformance!(fixture);` where `fixture` is an async function that answers a
 //! [`Fixture`].
 
+pub(crate) mod compaction;
+
 use std::any::Any;
 use std::future::Future as _;
 use std::pin::pin;
@@ -20,6 +22,11 @@ use super::engine::{
 use super::record::{Record, RecordBatch, ValueKind};
 use crate::clock::{ManualClock, Timestamp};
 use crate::names::{Offset, TopicId, TopicPartition};
+
+pub(crate) use self::compaction::{
+    a_fetch_from_a_compacted_offset_begins_with_the_next_record, a_tombstone_stays_readable_for_the_delete_retention,
+    the_last_record_of_every_key_stays_where_it_was,
+};
 
 /// An engine to test, and the clock it runs by.
 pub(crate) struct Fixture {
@@ -558,6 +565,9 @@ macro_rules! conformance {
             records_older_than_the_retention_go_and_offsets_go_on,
             the_oldest_records_go_when_there_are_too_many_bytes,
             a_topic_keeps_its_records_as_it_was_told_last,
+            the_last_record_of_every_key_stays_where_it_was,
+            a_fetch_from_a_compacted_offset_begins_with_the_next_record,
+            a_tombstone_stays_readable_for_the_delete_retention,
             a_watch_wakes_for_each_of_its_partitions,
             a_watch_misses_nothing_between_its_making_and_its_waiting,
             a_watch_is_quiet_while_nothing_happens,

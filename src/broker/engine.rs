@@ -33,6 +33,12 @@
 //! forward and never back, not by a crash either; reading below it is [`FetchError::OutOfRange`], also for a reader that was
 //! under way.
 //!
+//! # Compaction
+//! Of a topic with [`TopicSettings::compact`] the engine removes, also from time to time, records after which there is a
+//! newer one with the same key. The last record of every key stays, and records without a key; so do, for a while, the
+//! newest records whatever their keys. Records keep their offsets, so there are gaps; the range ([`Bounds`]) stays. A record
+//! without a value, a tombstone, is removed as well, [`TopicSettings::delete_retention`] after a compaction first met it.
+//!
 //! # Cancellation
 //! Dropping the future of `commit` does not cancel the write.
 
@@ -174,7 +180,8 @@ pub struct Bounds {
 /// What a fetch returned.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// Whole batches in order. The first may begin before the offset asked for.
+    /// Whole batches in order. The first has a record at the offset asked for or, where that is compacted away, after it;
+    /// it may begin before it.
     pub batches: Vec<RecordBatch>,
     /// The range at the time of the fetch.
     pub bounds: Bounds,

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::compaction::{Left, OffsetMap, Pass, note};
 use super::engine::{
     Ack, AdminError, Appended, Bounds, Capabilities, Commit, CommitError, Engine, EngineStats, FetchError, Fetched,
     TopicSettings, TopicSpec, Watch,
@@ -16,6 +17,9 @@ use super::log::is_older;
 use super::record::RecordBatch;
 use crate::clock::{Clock, Timestamp};
 use crate::names::{Offset, TopicId, TopicPartition};
+
+/// Memory for the keys of one compaction, in bytes.
+const COMPACTION_MAP_BYTES: usize = 64 << 20;
 
 /// Largest commit, in bytes.
 const COMMIT_BYTES_MAX: usize = 16 << 20;
@@ -78,6 +82,28 @@ impl Kept {
             self.bounds.start = oldest.next_offset();
             self.batches.pop_front();
         }
+    }
+
+    /// Compacts everything but the newest batch.
+    fn compact(&mut self, settings: &TopicSettings, now: Timestamp) {
+        let Some((_, newest)) = self.batches.back() else { return };
+        let mut reach = newest.base_offset();
+        let keys = self.bounds.end.0.saturating_sub(self.bounds.start.0).unsigned_abs();
+        let mut map = OffsetMap::new(keys, COMPACTION_MAP_BYTES);
+        for (_, batch) in self.batches.iter().filter(|(_, batch)| batch.base_offset() < newest.base_offset()) {
+            let noted = note(&mut map, batch, batch.base_offset());
+            if noted < batch.next_offset() {
+                reach = noted;
+                break;
+            }
+        }
+        let pass = Pass { map: &map, reach, now, delete_retention: settings.delete_retention };
+        let left = |(accepted, batch): (Timestamp, RecordBatch)| match pass.clean(&batch) {
+            Left::Whole => Some((accepted, batch)),
+            Left::Changed(changed) => Some((accepted, changed)),
+            Left::Nothing => None,
+        };
+        self.batches = std::mem::take(&mut self.batches).into_iter().filter_map(left).collect();
     }
 }
 
@@ -211,6 +237,9 @@ impl Engine for MemoryEngine {
         let now = self.shared.clock.now();
         for held in state.topics.values_mut() {
             held.partitions.iter_mut().for_each(|kept| kept.trim(&held.settings, now));
+            if held.settings.compact {
+                held.partitions.iter_mut().for_each(|kept| kept.compact(&held.settings, now));
+            }
         }
         Ok(())
     }
@@ -229,7 +258,7 @@ impl Engine for MemoryEngine {
         }
         let mut left = bytes_max;
         let mut batches = Vec::new();
-        for batch in state.partition(at)?.batches.iter().map(|(_, batch)| batch).filter(|b| b.last_offset() >= from) {
+        for batch in state.partition(at)?.batches.iter().map(|(_, batch)| batch).filter(|b| b.reaches(from)) {
             if !batches.is_empty() && batch.len() > left {
                 break;
             }

@@ -9,11 +9,14 @@ pub mod record;
 pub mod embedded;
 pub mod memory;
 
+mod compaction;
 pub mod idempotency;
 mod log;
 
 pub mod disk;
 
+#[cfg(test)]
+mod compact_tests;
 #[cfg(test)]
 pub(crate) mod conformance;
 #[cfg(test)]

@@ -308,6 +308,13 @@ impl Merge<'_> {
             let wanted = batch.records().filter(|record| record.offset >= next && record.offset < end);
             heads.extend(wanted.map(|record| ReadRecord::copied(topic, place.partition, kind, &record)));
         }
+        if heads.is_empty()
+            && let Some(last) = fetched.batches.last()
+        {
+            // Compaction has left nothing before the end that was asked for.
+            self.places.set(slot, last.next_offset().min(end));
+            return Ok(None);
+        }
         Ok(heads.front().map(|record| record.timestamp))
     }
 
@@ -330,6 +337,7 @@ impl Merge<'_> {
 mod tests {
     use super::super::testing;
     use super::*;
+    use crate::broker::engine::{TopicSettings, TopicSpec};
     use crate::clock::SystemClock;
 
     async fn page(request: ReadRequest) -> Page {
@@ -391,6 +399,26 @@ mod tests {
         let page = tokio::time::timeout(Duration::from_secs(60), page).await.expect("waits though it has seen enough");
         let next = page.next.place(Slot { topic: 0, partition: 0 }).next.0;
         assert!(page.records.is_empty() && next > 0 && page.behind() > 0, "{next}");
+    }
+
+    #[tokio::test]
+    async fn a_page_that_ends_where_compaction_left_nothing_comes_to_its_end() {
+        let topic = testing::topic("carriers", 1);
+        let engine = testing::engine(&[&topic]).await;
+        let settings = TopicSettings { compact: true, ..TopicSettings::default() };
+        engine.ensure_topic(&TopicSpec { settings, ..TopicSpec::new(topic.id, 1) }).await.unwrap();
+        for key in [1, 1, 2, 1, 3] {
+            testing::append(&*engine, &topic, 0, &[key]).await;
+        }
+        engine.maintain().await.unwrap();
+        let reading = Semaphore::new(READING_MAX);
+        for (to, times_there, next) in [("0:1", vec![], 1), ("0:3", vec![2], 3), ("0:4", vec![2, 1], 4)] {
+            let to = Some(Position::Cursor(to.parse().unwrap()));
+            let request = ReadRequest { to, ..ReadRequest::new(Position::Earliest, 10) };
+            let page = read_with(&*engine, &reading, Arc::clone(&topic), request).await;
+            assert_eq!(times(&page), times_there);
+            assert_eq!(page.next.place(Slot { topic: 0, partition: 0 }).next, Offset(next));
+        }
     }
 
     #[tokio::test]

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -79,6 +79,16 @@ impl Change {
     }
 }
 
+/// What compaction has made of some neighbouring segments.
+pub(super) struct Switch {
+    pub(super) partition: Arc<Partition>,
+    pub(super) old: Vec<Arc<Segment>>,
+    /// Synced; only its name is not.
+    pub(super) new: Arc<Segment>,
+    /// Told whether readers now find the new one.
+    pub(super) reply: mpsc::SyncSender<bool>,
+}
+
 /// Groups between the commit thread and the applier, bounded by bytes.
 pub(super) struct Backlog {
     bytes_max: usize,
@@ -91,6 +101,7 @@ struct Waiting {
     groups: VecDeque<Group>,
     /// Of groups that are not applied yet.
     bytes: usize,
+    switches: Vec<Switch>,
     finished: bool,
     aborted: bool,
 }
@@ -137,6 +148,16 @@ impl Backlog {
         }
     }
 
+    /// Offers compacted segments. There is one at a time, as its maker waits.
+    pub(super) fn switch(&self, switch: Switch) {
+        self.state.lock().switches.push(switch);
+        self.changed.notify_all();
+    }
+
+    fn switches(&self) -> Vec<Switch> {
+        std::mem::take(&mut self.state.lock().switches)
+    }
+
     /// Nothing follows.
     pub(super) fn finish(&self) {
         self.state.lock().finished = true;
@@ -153,7 +174,7 @@ impl Backlog {
     fn take(&self, patience: Duration) -> (Vec<Group>, bool) {
         let mut state = self.state.lock();
         let deadline = Instant::now() + patience;
-        while state.groups.is_empty() && !state.finished && !state.aborted {
+        while state.groups.is_empty() && state.switches.is_empty() && !state.finished && !state.aborted {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
@@ -271,6 +292,7 @@ impl Applier {
             let bytes = groups.iter().map(|g| g.frame_bytes).sum();
             self.apply(groups)?;
             self.shared.backlog.applied(bytes);
+            self.shared.backlog.switches().into_iter().for_each(|switch| self.switch(&switch));
             if end {
                 break;
             }
@@ -358,6 +380,19 @@ impl Applier {
         self.garbage.push(segment.key());
     }
 
+    /// Lets readers find compacted segments, unless the old ones have gone meanwhile.
+    fn switch(&mut self, switch: &Switch) {
+        let Switch { partition, old, new, reply } = switch;
+        let is_ours = self.partitions.get(&partition.id).is_some_and(|known| Arc::ptr_eq(known, partition));
+        let switched = is_ours && partition.replace(old, new);
+        if switched {
+            old.iter().for_each(|segment| self.discard(segment));
+            self.dirty_dirs.insert(new.partition.to_le_bytes()[0]);
+        }
+        // Whoever asked may have lost patience.
+        reply.send(switched).unwrap_or_default();
+    }
+
     /// Forgets batches in memory that are in segments, the oldest first, down to the budget.
     fn evict(&mut self) {
         while self.tail_bytes > self.shared.config.tail_bytes_max
@@ -392,7 +427,7 @@ impl Applier {
             }
             self.seal(&segment)?;
         }
-        let key = SegmentKey { partition: partition.id, base: first.base_offset() };
+        let key = SegmentKey { partition: partition.id, base: first.base_offset(), generation: 0 };
         self.until_there_is_space(|shared| shared.files.create(key).map(drop))?;
         self.dirty_dirs.insert(key.partition.to_le_bytes()[0]);
         let segment = Arc::new(Segment::new(key));
@@ -461,11 +496,11 @@ impl Applier {
     /// Everything that a checkpoint must make durable, and what the store is then.
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let known = |partition: &Arc<Partition>| {
-            let segments: Vec<_> = partition.segments.read().iter().map(|s| (s.base, s.extent())).collect();
+            let segments: Vec<_> = partition.segments.read().iter().map(|s| (s.key(), s.extent())).collect();
             // What is in segments; the durable end may be ahead of that.
             let start = partition.start();
             let next = segments.last().map_or(start, |(_, extent)| extent.next);
-            KnownPartition { id: partition.id, at: partition.at, start, next, segments }
+            KnownPartition { id: partition.id, at: partition.at, start, clean_to: partition.clean_to(), next, segments }
         };
         self.log_bytes = 0;
         Snapshot {

@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub checkpoint_every: Duration,
     /// How often the engine looks for what its topics no longer want kept.
     pub maintenance_every: Duration,
+    /// Memory for the keys that one pass of compaction covers; 24 bytes and a third a key.
+    pub compaction_map_bytes: usize,
     /// Segment files kept open.
     pub open_files_max: usize,
     /// With less free space the engine takes no records; reading and deleting go on.
@@ -59,6 +61,7 @@ impl Default for EngineConfig {
             checkpoint_bytes: 256 << 20,
             checkpoint_every: Duration::from_secs(30),
             maintenance_every: Duration::from_secs(30),
+            compaction_map_bytes: 64 << 20,
             open_files_max: 1024,
             free_bytes_min: 512 << 20,
             cold_reads_max: 16,
@@ -81,6 +84,7 @@ impl EngineConfig {
             tail_bytes_max: 4 << 20,
             checkpoint_bytes: 8 << 20,
             maintenance_every: Duration::from_hours(1),
+            compaction_map_bytes: 1 << 20,
             free_bytes_min: 0,
             open_files_max: 64,
             ..Self::default()

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Shared;
 use super::partition::Partition;
 use super::queue::{Refused, Request, Trim};
 use super::retention;
 use super::segment::Extent;
+use super::{Shared, compact};
 use crate::broker::engine::{AdminError, TopicSettings};
 use crate::clock::Timestamp;
 
@@ -34,7 +34,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Waits; whether to go on.
-    fn wait(&self, time: Duration) -> bool {
+    pub(super) fn wait(&self, time: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         let deadline = Instant::now() + time;
         while !*stopped && !self.changed.wait_until(&mut stopped, deadline).timed_out() {}
@@ -46,7 +46,7 @@ impl Pace {
         self.changed.notify_all();
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         *self.stopped.lock()
     }
 }
@@ -82,6 +82,7 @@ pub(in crate::broker) fn run_once(shared: &Shared) -> Result<(), AdminError> {
     for starts in starts.chunks(PARTITIONS_PER_REQUEST) {
         carry_out(shared, Vec::new(), starts.to_vec())?;
     }
+    compact::run(shared);
     Ok(())
 }
 

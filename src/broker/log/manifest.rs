@@ -2,16 +2,17 @@
 //!
 //! | at | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic `WEIRMAN3` |
+//! | 0 | 8 | magic `WEIRMAN4` |
 //! | 8 | 8 | length of the body |
 //! | 16 | 4 | CRC-32C of the body |
 //! | 20 | | body |
 //!
 //! Body, little endian: store id 16 B; position in the log: segment u64, byte u64, lsn u64, chain u32; next partition
 //! number u32; then three lists, each with its count u32:
-//! partitions {number u32, topic 16 B, partition of the topic u32, log start i64, next offset i64, count u32 of segments
-//! {base i64, bytes u64, next i64, max timestamp i64, first accepted i64, max accepted i64, sealed u8}};
-//! segments that are no longer needed and not yet removed {partition u32, base i64};
+//! partitions {number u32, topic 16 B, partition of the topic u32, log start i64, compacted to i64, next offset i64,
+//! count u32 of segments {base i64, generation u32, bytes u64, next i64, max timestamp i64, first accepted i64, max accepted i64,
+//! delete horizon i64, sealed u8}};
+//! segments that are no longer needed and not yet removed {partition u32, base i64, generation u32};
 //! idempotency keys {key 16 B, digest 16 B, tenant 16 B, accepted i64, count u32 of answers {topic 16 B, partition u32,
 //! first i64, count u32, largest timestamp i64}}.
 
@@ -31,7 +32,7 @@ use crate::names::{Offset, TopicId, TopicPartition};
 pub(super) const DIR: &str = "meta";
 const PATH: &str = "meta/manifest";
 const NEW_PATH: &str = "meta/manifest.new";
-const MAGIC: &[u8; 8] = b"WEIRMAN3";
+const MAGIC: &[u8; 8] = b"WEIRMAN4";
 const HEADER_BYTES: usize = 20;
 /// A manifest is never larger, in bytes; a million partitions, two million keys and eight million answers take less.
 const BYTES_MAX: u64 = 2 << 30;
@@ -54,8 +55,10 @@ pub(super) struct KnownPartition {
     pub(super) at: TopicPartition,
     /// Nothing below is kept.
     pub(super) start: Offset,
+    /// Of what lies below, compaction has kept the last record of every key.
+    pub(super) clean_to: Offset,
     pub(super) next: Offset,
-    pub(super) segments: Vec<(Offset, Extent)>,
+    pub(super) segments: Vec<(SegmentKey, Extent)>,
 }
 
 /// Why there is no manifest.
@@ -112,6 +115,7 @@ impl Manifest {
         put_list(&mut out, &self.garbage, |out, key| {
             out.u32(key.partition);
             out.i64(key.base.0);
+            out.u32(key.generation);
         });
         put_list(&mut out, &self.keys, put_key);
         let body = &out[HEADER_BYTES..];
@@ -136,8 +140,8 @@ impl Manifest {
             store,
             position,
             next_partition: fields.u32()?,
-            partitions: list(&mut fields, 44, read_partition)?,
-            garbage: list(&mut fields, 12, |f| Some(SegmentKey { partition: f.u32()?, base: Offset(f.i64()?) }))?,
+            partitions: list(&mut fields, 52, read_partition)?,
+            garbage: list(&mut fields, 16, |f| read_segment_key(f.u32()?, f))?,
             keys: list(&mut fields, 60, read_key)?,
         };
         fields.0.is_empty().then_some(manifest)
@@ -165,37 +169,47 @@ fn put_partition(out: &mut Vec<u8>, partition: &KnownPartition) {
     out.uuid(partition.at.topic.0);
     out.u32(partition.at.partition);
     out.i64(partition.start.0);
+    out.i64(partition.clean_to.0);
     out.i64(partition.next.0);
-    put_list(out, &partition.segments, |out, (base, extent)| {
-        out.i64(base.0);
+    put_list(out, &partition.segments, |out, (key, extent)| {
+        out.i64(key.base.0);
+        out.u32(key.generation);
         out.u64(extent.bytes);
         out.i64(extent.next.0);
         out.i64(extent.max_timestamp.0);
         out.i64(extent.first_accepted.0);
         out.i64(extent.max_accepted.0);
+        out.i64(extent.delete_horizon.0);
         out.u8(u8::from(extent.sealed));
     });
 }
 
 fn read_partition(fields: &mut Fields<'_>) -> Option<KnownPartition> {
+    let id = fields.u32()?;
     Some(KnownPartition {
-        id: fields.u32()?,
+        id,
         at: TopicPartition { topic: TopicId(fields.uuid()?), partition: fields.u32()? },
         start: Offset(fields.i64()?),
+        clean_to: Offset(fields.i64()?),
         next: Offset(fields.i64()?),
-        segments: list(fields, 49, |f| {
-            let base = Offset(f.i64()?);
+        segments: list(fields, 61, |f| {
+            let key = read_segment_key(id, f)?;
             let extent = Extent {
                 bytes: f.u64()?,
                 next: Offset(f.i64()?),
                 max_timestamp: Timestamp(f.i64()?),
                 first_accepted: Timestamp(f.i64()?),
                 max_accepted: Timestamp(f.i64()?),
+                delete_horizon: Timestamp(f.i64()?),
                 sealed: f.u8()? != 0,
             };
-            Some((base, extent))
+            Some((key, extent))
         })?,
     })
+}
+
+fn read_segment_key(partition: u32, fields: &mut Fields<'_>) -> Option<SegmentKey> {
+    Some(SegmentKey { partition, base: Offset(fields.i64()?), generation: fields.u32()? })
 }
 
 fn put_key(out: &mut Vec<u8>, (key, seen): &([u8; 16], Remembered)) {
@@ -240,6 +254,7 @@ mod tests {
             max_timestamp: Timestamp(-1),
             first_accepted: Timestamp(4),
             max_accepted: Timestamp(5),
+            delete_horizon: Timestamp(77),
             sealed: true,
         };
         let appended = Appended { to: at, first: Offset(4), count: 5, timestamp: Timestamp(4) };
@@ -257,10 +272,11 @@ mod tests {
                 id: 11,
                 at,
                 start: Offset(3),
+                clean_to: Offset(4),
                 next: Offset(9),
-                segments: vec![(Offset(0), extent)],
+                segments: vec![(SegmentKey { partition: 11, base: Offset(0), generation: 2 }, extent)],
             }],
-            garbage: vec![SegmentKey { partition: 5, base: Offset(77) }],
+            garbage: vec![SegmentKey { partition: 5, base: Offset(77), generation: 1 }],
             keys: vec![([1; 16], seen)],
         }
     }
@@ -274,7 +290,8 @@ mod tests {
     fn a_manifest_that_could_not_be_read_again_does_not_replace_the_old_one() {
         let disk = disk::sim::SimDisk::new();
         example().store(&disk).unwrap();
-        let large = Manifest { garbage: vec![SegmentKey { partition: 5, base: Offset(77) }; 100], ..example() };
+        let large =
+            Manifest { garbage: vec![SegmentKey { partition: 5, base: Offset(77), generation: 1 }; 100], ..example() };
         let bytes_max = len64(large.encode().len());
         large.store_bounded(&disk, bytes_max - 1).unwrap_err();
         assert_eq!(Manifest::load(&disk).unwrap(), Some(example()));

@@ -18,6 +18,7 @@ mod apply;
 mod checkpoint;
 mod coalesce;
 mod commit;
+mod compact;
 mod config;
 mod maintenance;
 mod manifest;
@@ -74,6 +75,7 @@ pub(super) struct Shared {
     pub(super) notifier: Arc<watch::Notifier>,
     files: Files,
     maintenance: maintenance::Pace,
+    compactor: Mutex<compact::Compactor>,
     keys: Mutex<Idempotency>,
     /// Why nothing goes on, for good.
     fault: OnceLock<String>,
@@ -151,7 +153,11 @@ impl Shared {
 
     /// Batches from segments. Blocks.
     pub(super) fn read(&self, at: &Partition, from: Offset, bytes_max: usize) -> Result<Vec<RecordBatch>, FetchError> {
-        segment::reader::read(at, &self.files, from, bytes_max)
+        // Memory first: what leaves it meanwhile is in a segment by then.
+        let recent = at.first_recent(from, at.end());
+        let stored = segment::reader::read(at, &self.files, from, bytes_max)?;
+        // Compaction may have left nothing between here and what is only in memory.
+        Ok(if stored.is_empty() { recent.into_iter().collect() } else { stored })
     }
 
     /// Offset of the first record at `timestamp` or later; the end if there is none. Blocks.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::segment::Segment;
 use super::segment::reader::first_at;
+use super::segment::{Extent, Segment};
 use super::watch::Watchers;
 use super::wire::len64;
 use crate::broker::engine::{Bounds, TopicSettings};
@@ -22,6 +22,10 @@ pub(in crate::broker) struct Partition {
     pub(in crate::broker) at: TopicPartition,
     /// Nothing below is kept. Moves before segments go.
     start: AtomicI64,
+    /// Of what lies below, compaction has kept the last record of every key. The maintenance thread's own.
+    clean_to: AtomicI64,
+    /// Below, readers take compacted segments although memory may still hold what was removed.
+    compacted_below: AtomicI64,
     /// Everything below is durable and may be read.
     end: AtomicI64,
     /// Where the next record goes. The commit thread's own; ahead of `end` only while a group is written.
@@ -54,6 +58,8 @@ impl Partition {
             id,
             at,
             start: AtomicI64::new(bounds.start.0),
+            clean_to: AtomicI64::new(0),
+            compacted_below: AtomicI64::new(0),
             end: AtomicI64::new(bounds.end.0),
             next: AtomicI64::new(bounds.end.0),
             stored_bytes: AtomicU64::new(stored),
@@ -93,14 +99,51 @@ impl Partition {
     /// Takes out the segments that lie below the start, for the applier.
     pub(in crate::broker::log) fn trim(&self) -> Vec<Arc<Segment>> {
         let start = self.start();
+        // One that was just made has no bytes either, but is not sealed.
+        let goes = |extent: &Extent| extent.next <= start && (extent.bytes > 0 || extent.sealed);
         let mut segments = self.segments.write();
-        let gone = segments.iter().take_while(|segment| segment.extent().next <= start && segment.extent().bytes > 0);
+        let gone = segments.iter().take_while(|segment| goes(&segment.extent()));
         let gone = gone.count();
         let gone: Vec<_> = segments.drain(..gone).collect();
         drop(segments);
         let bytes = gone.iter().map(|segment| segment.extent().bytes).sum();
         self.stored_bytes.fetch_sub(bytes, Ordering::Relaxed);
         gone
+    }
+
+    pub(in crate::broker) fn clean_to(&self) -> Offset {
+        Offset(self.clean_to.load(Ordering::Relaxed))
+    }
+
+    pub(in crate::broker) fn set_clean_to(&self, to: Offset) {
+        self.clean_to.store(to.0, Ordering::Relaxed);
+    }
+
+    /// Puts one segment where neighbours were, for the applier. False if they are no longer there.
+    pub(in crate::broker::log) fn replace(&self, old: &[Arc<Segment>], new: &Arc<Segment>) -> bool {
+        let mut segments = self.segments.write();
+        let Some(first) = segments.iter().position(|s| old.first().is_some_and(|old| Arc::ptr_eq(s, old))) else {
+            return false;
+        };
+        let known = segments.get(first..first + old.len());
+        if !known.is_some_and(|known| known.iter().zip(old).all(|(known, old)| Arc::ptr_eq(known, old))) {
+            return false;
+        }
+        self.compacted_below.fetch_max(new.extent().next.0, Ordering::SeqCst);
+        segments.splice(first..first + old.len(), [Arc::clone(new)]);
+        let before: u64 = old.iter().map(|segment| segment.extent().bytes).sum();
+        self.stored_bytes.fetch_add(new.extent().bytes, Ordering::Relaxed);
+        self.stored_bytes.fetch_sub(before, Ordering::Relaxed);
+        true
+    }
+
+    fn compacted_below(&self) -> Offset {
+        Offset(self.compacted_below.load(Ordering::SeqCst))
+    }
+
+    /// Whether readers still find this segment.
+    pub(in crate::broker::log) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        self.segments.read().iter().any(|known| Arc::ptr_eq(known, segment))
     }
 
     pub(in crate::broker) fn end(&self) -> Offset {
@@ -128,7 +171,7 @@ impl Partition {
     pub(in crate::broker) fn recent(&self, from: Offset, end: Offset, bytes_max: usize) -> Option<Vec<RecordBatch>> {
         let tail = self.tail.lock();
         let first = tail.batches.front()?;
-        if from < first.base_offset() {
+        if from < first.base_offset() || from < self.compacted_below() {
             return None;
         }
         let start = tail.batches.partition_point(|batch| batch.last_offset() < from);
@@ -145,8 +188,17 @@ impl Partition {
         Some(found)
     }
 
+    /// The first batch in memory that ends at `from` or later.
+    pub(in crate::broker) fn first_recent(&self, from: Offset, end: Offset) -> Option<RecordBatch> {
+        let from = from.max(self.compacted_below());
+        let tail = self.tail.lock();
+        let first = tail.batches.partition_point(|batch| batch.last_offset() < from);
+        tail.batches.get(first).filter(|batch| batch.base_offset() < end).cloned()
+    }
+
     /// Offset of the first record in memory, in a batch from `start` on and below `end`, at `timestamp` or later.
     pub(in crate::broker) fn recent_at(&self, timestamp: Timestamp, start: Offset, end: Offset) -> Option<Offset> {
+        let start = start.max(self.compacted_below());
         let tail = self.tail.lock();
         let mut durable = tail.batches.iter().filter(|batch| batch.last_offset() >= start && batch.base_offset() < end);
         durable.find(|batch| batch.max_timestamp() >= timestamp).and_then(|batch| first_at(batch, timestamp))

@@ -210,6 +210,7 @@ impl Recovery {
             pool: Arc::new(Pool::new(Arc::clone(&disk), store, segment_bytes, config.spares_max(), newest + 1)),
             notifier: Arc::new(watch::Notifier::default()),
             maintenance: maintenance::Pace::default(),
+            compactor: Mutex::default(),
             files: Files::new(Arc::clone(&disk), config.open_files_max),
             keys: Mutex::new(keys),
             fault: OnceLock::new(),
@@ -224,10 +225,11 @@ impl Recovery {
         let mut applier = Applier::new(Arc::clone(&shared), manifest.position, manifest.next_partition);
         let mut by_topic: HashMap<_, BTreeMap<u32, Arc<Partition>>> = HashMap::new();
         for known in manifest.partitions {
-            let segment = |(base, extent)| Arc::new(Segment::known(SegmentKey { partition: known.id, base }, extent));
+            let segment = |(key, extent)| Arc::new(Segment::known(key, extent));
             let segments = known.segments.into_iter().map(segment).collect();
             let bounds = Bounds { start: known.start, end: known.next };
             let partition = Arc::new(Partition::new(known.id, known.at, bounds, segments));
+            partition.set_clean_to(known.clean_to);
             applier.add(Arc::clone(&partition));
             by_topic.entry(known.at.topic).or_default().insert(known.at.partition, partition);
         }
@@ -254,6 +256,7 @@ impl Recovery {
         let first = shared.pool.prepare_now()?;
         let position = Position { segment: first.sequence, at: len64(BLOCK_BYTES), ..position };
         self.applier.recovered(position);
+        shared.compactor.lock().started_with(&shared.topics, &self.garbage);
         let mut checkpointer = Checkpointer::new(Arc::clone(&shared), std::mem::take(&mut self.garbage));
         checkpointer.checkpoint(self.applier.snapshot())?;
         self.keep_spares(&others)?;

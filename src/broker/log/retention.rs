@@ -3,6 +3,8 @@
 //! Age goes by the engine's time of acceptance: producers' clocks lie. Only whole segments go, and none that still grows, so
 //! a segment is sealed when it covers an eighth of what is kept: a partition holds at most about that much more.
 
+use std::time::Duration;
+
 use super::segment::Extent;
 use crate::broker::engine::TopicSettings;
 use crate::clock::Timestamp;
@@ -14,14 +16,18 @@ const SHARE: u32 = 8;
 /// However few bytes are kept, a segment is not sealed for its size below this many.
 const ROLL_BYTES_MIN: u64 = 1 << 20;
 
+/// A compacted topic's segment grows at most this long: what grows is not compacted.
+const COMPACTED_AGE_MAX: Duration = Duration::from_hours(1);
+
 /// Whether anything of a topic may ever go.
 pub(super) fn is_bounded(settings: &TopicSettings) -> bool {
-    settings.retention.is_some() || settings.retention_bytes.is_some()
+    settings.retention.is_some() || settings.retention_bytes.is_some() || settings.compact
 }
 
 /// Whether a growing segment is to be sealed, so that it can go when its time comes.
 pub(super) fn is_ripe(growing: &Extent, settings: &TopicSettings, now: Timestamp) -> bool {
-    let old = settings.retention.is_some_and(|kept| is_older(growing.first_accepted, kept / SHARE, now));
+    let by_age = [settings.retention.map(|kept| kept / SHARE), settings.compact.then_some(COMPACTED_AGE_MAX)];
+    let old = by_age.into_iter().flatten().any(|kept| is_older(growing.first_accepted, kept, now));
     let large =
         settings.retention_bytes.is_some_and(|kept| growing.bytes >= (kept / u64::from(SHARE)).max(ROLL_BYTES_MIN));
     !growing.sealed && growing.bytes > 0 && (old || large)
@@ -44,15 +50,13 @@ pub(super) fn start(segments: &[Extent], settings: &TopicSettings, now: Timestam
 }
 
 /// Whether `accepted` lies more than `kept` before `now`.
-pub(in crate::broker) fn is_older(accepted: Timestamp, kept: std::time::Duration, now: Timestamp) -> bool {
+pub(in crate::broker) fn is_older(accepted: Timestamp, kept: Duration, now: Timestamp) -> bool {
     let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
     now.0.saturating_sub(accepted.0) > kept
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const HOUR: i64 = 3_600_000;
@@ -65,6 +69,7 @@ mod tests {
             max_timestamp: Timestamp(i64::MAX),
             first_accepted: Timestamp(n * HOUR),
             max_accepted: Timestamp((n + 1) * HOUR - 1),
+            delete_horizon: super::super::segment::NO_HORIZON,
             sealed: n + 1 < count,
         };
         (0..count).map(segment).collect()
@@ -101,6 +106,15 @@ mod tests {
         assert!(!is_bounded(&forever));
         assert_eq!(start(&segments(6), &forever, Timestamp(i64::MAX)), None);
         assert!(!is_ripe(&segments(1)[0], &forever, Timestamp(i64::MAX)));
+    }
+
+    #[test]
+    fn what_grows_on_a_compacted_topic_is_ripe_after_an_hour_and_never_goes_whole() {
+        let compacted = TopicSettings { compact: true, ..TopicSettings::default() };
+        assert!(is_bounded(&compacted));
+        assert!(!is_ripe(&segments(1)[0], &compacted, Timestamp(HOUR)));
+        assert!(is_ripe(&segments(1)[0], &compacted, Timestamp(HOUR + 1)));
+        assert_eq!(start(&segments(6), &compacted, Timestamp(i64::MAX)), None);
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //! | 12 | 4 | partition leader epoch | 0; outside the checksum |
 //! | 16 | 1 | magic | 2 |
 //! | 17 | 4 | CRC-32C of everything from byte 21 | checked |
-//! | 21 | 2 | attributes: 0-2 codec, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon, **7 values are JSON** | 0 but for bit 7 |
-//! | 23 | 4 | last offset delta | count - 1 from a producer |
-//! | 27 | 8 | base timestamp, ms | |
+//! | 21 | 2 | attributes: 0-2 codec, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon, **7 values are JSON** | 0 but for bits 6 and 7 |
+//! | 23 | 4 | last offset delta | count - 1 from a producer; compaction leaves it |
+//! | 27 | 8 | base timestamp, ms; with bit 6 when the batch's tombstones may go | |
 //! | 35 | 8 | max timestamp, ms | checked |
 //! | 43 | 8 | producer id | -1 |
 //! | 51 | 2 | producer epoch | -1 |
@@ -50,6 +50,9 @@ const NO_PRODUCER: i64 = -1;
 
 /// Bit 7 of the attributes.
 const ATTRIBUTE_JSON: u16 = 1 << 7;
+
+/// Bit 6: compaction has seen the batch's tombstones, and the base timestamp is when they may go.
+const ATTRIBUTE_DELETE_HORIZON: u16 = 1 << 6;
 
 /// Bounds on a batch from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +139,7 @@ impl RecordBatch {
             return Err(BatchError::Checksum);
         }
         let batch = Self { base_offset: Offset(i64_at(&bytes, 0)), bytes };
-        if batch.attributes() & !ATTRIBUTE_JSON != 0 {
+        if batch.attributes() & !(ATTRIBUTE_JSON | ATTRIBUTE_DELETE_HORIZON) != 0 {
             return Err(BatchError::Attributes(batch.attributes()));
         }
         if i32_at(&batch.bytes, COUNT_AT) < 1 || i32_at(&batch.bytes, LAST_OFFSET_DELTA_AT) < 0 {
@@ -218,6 +221,16 @@ impl RecordBatch {
     #[must_use]
     pub fn max_timestamp(&self) -> Timestamp {
         Timestamp(i64_at(&self.bytes, MAX_TIMESTAMP_AT))
+    }
+
+    /// From when on the batch's tombstones may be removed; `None` while no compaction has seen one in it.
+    pub(in crate::broker) fn delete_horizon(&self) -> Option<Timestamp> {
+        let known = self.attributes() & ATTRIBUTE_DELETE_HORIZON != 0;
+        known.then(|| Timestamp(i64_at(&self.bytes, BASE_TIMESTAMP_AT)))
+    }
+
+    pub(super) fn header(&self) -> &[u8] {
+        &self.bytes[..HEADER_BYTES]
     }
 
     /// Number of bytes on disk, header included.
@@ -357,6 +370,21 @@ pub(super) fn seal(out: &mut [u8], kind: ValueKind, count: usize, base: Timestam
     put(out, BASE_TIMESTAMP_AT, base.0.to_be_bytes());
     put(out, MAX_TIMESTAMP_AT, max.0.to_be_bytes());
     put(out, PRODUCER_AT, [0xff; COUNT_AT - PRODUCER_AT]); // no producer id, epoch, sequence: all -1
+    put(out, COUNT_AT, count.to_be_bytes());
+    let crc = crc32c::crc32c(&out[CRC_FROM..]);
+    put(out, CRC_AT, crc.to_be_bytes());
+}
+
+/// Mends the header of `out`, a batch of which `count` records are left.
+pub(super) fn reseal(out: &mut [u8], count: u32, max: Timestamp, horizon: Option<Timestamp>) {
+    let length = i32::try_from(out.len() - LENGTH_COUNTS_FROM).expect("a batch of 16 MiB does not grow to 2 GiB");
+    put(out, LENGTH_AT, length.to_be_bytes());
+    if let Some(horizon) = horizon {
+        let attributes = u16::from_be_bytes(array_at(out, ATTRIBUTES_AT)) | ATTRIBUTE_DELETE_HORIZON;
+        put(out, ATTRIBUTES_AT, attributes.to_be_bytes());
+        put(out, BASE_TIMESTAMP_AT, horizon.0.to_be_bytes());
+    }
+    put(out, MAX_TIMESTAMP_AT, max.0.to_be_bytes());
     put(out, COUNT_AT, count.to_be_bytes());
     let crc = crc32c::crc32c(&out[CRC_FROM..]);
     put(out, CRC_AT, crc.to_be_bytes());

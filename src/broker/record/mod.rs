@@ -6,6 +6,7 @@ mod batch;
 mod build;
 mod merge;
 mod partitioner;
+mod retain;
 mod varint;
 
 use bytes::Bytes;

@@ -72,7 +72,7 @@ pub(in crate::broker::log) struct Index {
 
 impl Index {
     /// Notes the batch that comes next in the segment.
-    pub(super) fn add(&mut self, batch: BatchFacts, bytes: &[u8]) {
+    pub(in crate::broker::log) fn add(&mut self, batch: BatchFacts, bytes: &[u8]) {
         let so_far = self.entries.last().map_or(batch.max_timestamp, |last| last.max_timestamp);
         let max_timestamp = so_far.max(batch.max_timestamp);
         match self.entries.last_mut() {
@@ -183,6 +183,7 @@ mod tests {
             max_timestamp: Timestamp(99_000),
             first_accepted: Timestamp(0),
             max_accepted: Timestamp(0),
+            delete_horizon: crate::broker::log::segment::NO_HORIZON,
             sealed: true,
         };
         (index, extent)

@@ -1,7 +1,8 @@
 //! A run of one partition's batches in one file: Kafka record batches from byte 0 and nothing else.
 //!
-//! `seg/3f/00012a3f-00000000000000421000.log`: the directory is the low byte of the partition's number in the store, the
-//! name that number in hex and the offset of the first record. A sealed segment has an index beside it, `.idx`.
+//! `seg/3f/00012a3f-00000000000000421000-0000.log`: the directory is the low byte of the partition's number in the store,
+//! the name that number in hex, the offset where the segment begins, and its generation: 0 as it was written, and one more
+//! each time compaction has written it anew. A sealed segment has an index beside it, `.idx`.
 
 pub(super) mod files;
 pub(super) mod index;
@@ -22,17 +23,36 @@ pub(super) const DIR: &str = "seg";
 pub(super) struct SegmentKey {
     /// The partition's number in the store.
     pub(super) partition: u32,
-    /// Offset of the first record.
+    /// Offset where it begins; compaction may have removed the record there.
     pub(super) base: Offset,
+    /// How often compaction has written it anew.
+    pub(super) generation: u32,
 }
 
 impl SegmentKey {
     pub(super) fn log_path(self) -> String {
-        format!("{DIR}/{:02x}/{:08x}-{:020}.log", self.partition & 0xff, self.partition, self.base.0)
+        format!("{}.log", self.path())
     }
 
     pub(super) fn index_path(self) -> String {
-        format!("{DIR}/{:02x}/{:08x}-{:020}.idx", self.partition & 0xff, self.partition, self.base.0)
+        format!("{}.idx", self.path())
+    }
+
+    fn path(self) -> String {
+        let Self { partition, base, generation } = self;
+        format!("{DIR}/{:02x}/{partition:08x}-{:020}-{generation:04}", partition & 0xff, base.0)
+    }
+
+    /// The segment that a file of this name in a directory of segments belongs to.
+    pub(super) fn of_file(name: &str) -> Option<Self> {
+        let stem = name.strip_suffix(".log").or_else(|| name.strip_suffix(".idx"))?;
+        let mut parts = stem.split('-');
+        let key = Self {
+            partition: u32::from_str_radix(parts.next()?, 16).ok()?,
+            base: Offset(parts.next()?.parse().ok()?),
+            generation: parts.next()?.parse().ok()?,
+        };
+        key.log_path().ends_with(&format!("/{stem}.log")).then_some(key)
     }
 }
 
@@ -54,14 +74,20 @@ pub(super) struct Extent {
     pub(super) first_accepted: Timestamp,
     /// Latest time of acceptance; what retention goes by, as producers' clocks lie.
     pub(super) max_accepted: Timestamp,
+    /// From when on compaction has tombstones to remove; [`NO_HORIZON`] if there are none that it has seen.
+    pub(super) delete_horizon: Timestamp,
     /// Nothing will be appended.
     pub(super) sealed: bool,
 }
+
+/// Later than any time.
+pub(super) const NO_HORIZON: Timestamp = Timestamp(i64::MAX);
 
 /// A segment as readers and the applier share it.
 pub(super) struct Segment {
     pub(super) partition: u32,
     pub(super) base: Offset,
+    pub(super) generation: u32,
     state: Mutex<State>,
 }
 
@@ -80,20 +106,22 @@ impl Segment {
             max_timestamp: Timestamp(i64::MIN),
             first_accepted: Timestamp(i64::MAX),
             max_accepted: Timestamp(i64::MIN),
+            delete_horizon: NO_HORIZON,
             sealed: false,
         };
         let state = State { extent, index: Some(Index::default()) };
-        Self { partition: key.partition, base: key.base, state: Mutex::new(state) }
+        Self { partition: key.partition, base: key.base, generation: key.generation, state: Mutex::new(state) }
     }
 
     /// One that the manifest knows.
     pub(super) fn known(key: SegmentKey, extent: Extent) -> Self {
         let index = (extent.bytes == 0).then(Index::default);
-        Self { partition: key.partition, base: key.base, state: Mutex::new(State { extent, index }) }
+        let state = Mutex::new(State { extent, index });
+        Self { partition: key.partition, base: key.base, generation: key.generation, state }
     }
 
     pub(super) fn key(&self) -> SegmentKey {
-        SegmentKey { partition: self.partition, base: self.base }
+        SegmentKey { partition: self.partition, base: self.base, generation: self.generation }
     }
 
     pub(super) fn extent(&self) -> Extent {
@@ -137,5 +165,22 @@ impl Segment {
         let mut state = self.state.lock();
         state.extent.sealed = true;
         state.index.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_says_which_segment_it_belongs_to() {
+        let key = SegmentKey { partition: 0x1_2a3f, base: Offset(421_000), generation: 12 };
+        assert_eq!(key.log_path(), "seg/3f/00012a3f-00000000000000421000-0012.log");
+        for path in [key.log_path(), key.index_path()] {
+            assert_eq!(SegmentKey::of_file(path.rsplit('/').next().unwrap()), Some(key));
+        }
+        for other in ["", "x.log", "00012a3f-00000000000000421000.log", "12a3f-421000-12.log", "00012a3f-0-0-0.idx"] {
+            assert_eq!(SegmentKey::of_file(other), None, "{other}");
+        }
     }
 }

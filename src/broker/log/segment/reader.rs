@@ -18,26 +18,36 @@ use crate::names::Offset;
 const STEP_BYTES_MIN: usize = 64 << 10;
 const STEP_BYTES_MAX: usize = 1 << 20;
 
-/// Batches of one segment from `from` on, at least one. `from` is below the partition's end and not in memory.
+/// Batches of one segment, the first one with a record at `from` or later; none if the segments hold no such record.
+/// `from` is below the partition's end and not in memory.
 pub(in crate::broker::log) fn read(
     partition: &Partition,
     files: &Files,
     from: Offset,
     bytes_max: usize,
 ) -> Result<Vec<RecordBatch>, FetchError> {
-    let segment = partition.segment_for(from);
-    // The start moves before segments go: whoever finds one missing finds the start moved.
-    is_kept(partition, from)?;
-    let Some(segment) = segment else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    match read_segment(&segment, files, from, bytes_max, &mut found) {
-        Err(Unreadable { at, source }) if found.is_empty() => {
-            // Files of what is no longer kept go while somebody reads them.
-            is_kept(partition, from)?;
-            tracing::error!(partition = partition.id, segment = segment.base.0, at = at.0, %source, "stored records are damaged");
-            Err(FetchError::Damaged { at })
+    let mut next = from;
+    loop {
+        let segment = partition.segment_for(next);
+        // The start moves before segments go: whoever finds one missing finds the start moved.
+        is_kept(partition, from)?;
+        let Some(segment) = segment else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        let extent = segment.extent();
+        match read_segment(&segment, files, next, bytes_max, &mut found) {
+            Err(Unreadable { at, source }) if found.is_empty() => {
+                // Files of what is no longer kept go while somebody reads them.
+                is_kept(partition, from)?;
+                if partition.holds(&segment) {
+                    tracing::error!(partition = partition.id, segment = segment.base.0, at = at.0, %source, "stored records are damaged");
+                    return Err(FetchError::Damaged { at });
+                }
+                // Compacted meanwhile: the same records are in another file.
+            }
+            // Compaction has left nothing from here to the segment's end.
+            Ok(()) if found.is_empty() && extent.sealed => next = extent.next,
+            _ => return Ok(found),
         }
-        _ => Ok(found),
     }
 }
 
@@ -72,7 +82,7 @@ fn read_segment(
     let mut scanner = Scanner::new(&*open.file, position, extent.bytes, step);
     let mut left = bytes_max;
     while let Some(batch) = scanner.next().map_err(unreadable(expected))? {
-        if batch.last_offset() < from {
+        if found.is_empty() && !batch.reaches(from) {
             continue;
         }
         let in_order = found.is_empty() || batch.base_offset() >= expected;
@@ -97,7 +107,7 @@ pub(in crate::broker::log) fn find_time(
 ) -> Result<Option<Offset>, FetchError> {
     loop {
         let start = partition.start();
-        let holds_it = |extent: Extent| extent.next > start && extent.max_timestamp >= timestamp;
+        let holds_it = |extent: Extent| extent.next > start && extent.bytes > 0 && extent.max_timestamp >= timestamp;
         let segment = partition.segments.read().iter().find(|s| holds_it(s.extent())).cloned();
         let Some(segment) = segment else { return Ok(None) };
         match find_time_in(&segment, files, timestamp) {
@@ -107,6 +117,8 @@ pub(in crate::broker::log) fn find_time(
             }
             // Gone meanwhile. The start has moved beyond it, so this comes to an end.
             Err(_) if segment.extent().next <= partition.start() => {}
+            // Compacted meanwhile: the same records are in another file.
+            Err(_) if !partition.holds(&segment) => {}
             Err(source) => {
                 tracing::error!(partition = partition.id, segment = segment.base.0, %source, "stored records are damaged");
                 return Err(FetchError::Damaged { at: segment.base });

@@ -9,7 +9,7 @@ use crate::broker::disk::{self, File};
 use crate::broker::record::{HEADER_BYTES, RecordBatch};
 
 /// Reads batch after batch, checking each.
-pub(super) struct Scanner<'a> {
+pub(in crate::broker::log) struct Scanner<'a> {
     file: &'a dyn File,
     at: u64,
     /// Where the batches end.
@@ -21,12 +21,12 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(file: &'a dyn File, at: u64, end: u64, step: usize) -> Self {
+    pub(in crate::broker::log) fn new(file: &'a dyn File, at: u64, end: u64, step: usize) -> Self {
         Self { file, at, end, step, ahead: Bytes::new() }
     }
 
     /// The next batch; `None` at the end. An error means that the bytes there are not what was written.
-    pub(super) fn next(&mut self) -> io::Result<Option<RecordBatch>> {
+    pub(in crate::broker::log) fn next(&mut self) -> io::Result<Option<RecordBatch>> {
         if self.at >= self.end {
             return Ok(None);
         }
