@@ -70,6 +70,8 @@ fn describe() {
     describe_histogram!("weir_http_request_seconds", Unit::Seconds, "Time until the head of the answer, by route");
     describe_gauge!("weir_engine_partitions", "Partitions that the engine holds");
     describe_gauge!("weir_engine_stored_bytes", Unit::Bytes, "Bytes kept on disk for records");
+    describe_gauge!("weir_engine_damaged_ranges", "Ranges of stored records that are damaged; the log names them");
+    describe_counter!("weir_engine_scrubbed_bytes_total", Unit::Bytes, "Bytes of stored records checked for damage");
     describe_counter!("weir_engine_records_total", "Records acknowledged");
     describe_counter!("weir_engine_bytes_total", Unit::Bytes, "Bytes of record batches acknowledged");
     describe_counter!("weir_engine_groups_total", "Commit groups written");

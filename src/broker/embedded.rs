@@ -51,6 +51,12 @@ impl EmbeddedEngine {
         &self.log.shared
     }
 
+    /// Checks every sealed segment now, as fast as it goes.
+    #[cfg(test)]
+    pub(super) fn scrub(&self) {
+        log::scrub(self.shared(), 0);
+    }
+
     fn partition(&self, at: TopicPartition) -> Result<Arc<Partition>, FetchError> {
         if self.shared().is_stopped() {
             return Err(FetchError::Stopped);

@@ -217,6 +217,21 @@ pub struct EngineStats {
     pub sync_p99: Duration,
     /// Bytes kept on disk for records, without the write-ahead log.
     pub stored_bytes: u64,
+    /// Bytes of stored records that were read again and compared with their checksums since the start of the process.
+    pub scrubbed_bytes: u64,
+    /// What that found to be damaged.
+    pub damaged: Vec<DamagedRange>,
+}
+
+/// Stored records that are not what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// The partition.
+    pub at: TopicPartition,
+    /// First offset that may be affected.
+    pub from: Offset,
+    /// Offset after the last one.
+    pub to: Offset,
 }
 
 /// Why a commit failed.

@@ -31,3 +31,5 @@ mod group_tests;
 mod relaxed_tests;
 #[cfg(test)]
 mod retention_tests;
+#[cfg(test)]
+mod scrub_tests;

@@ -38,6 +38,8 @@ struct Readiness {
     draining: bool,
     /// Why the log takes no records.
     log_fault: Option<String>,
+    /// Some stored records cannot be read; all others can.
+    damaged: bool,
     /// Without the database records flow on by the local view; only changes have to wait.
     postgres: bool,
 }
@@ -47,6 +49,7 @@ impl Readiness {
         Self {
             draining: state.shutdown.token.is_cancelled(),
             log_fault: state.engine.fault(),
+            damaged: !state.engine.stats().damaged.is_empty(),
             postgres: state.catalog.healthy().await,
         }
     }
@@ -60,13 +63,18 @@ impl Readiness {
             (true, ..) => "draining",
             (_, true, _) => "unavailable",
             (_, _, false) => "degraded",
+            _ if self.damaged => "degraded",
             _ => "ready",
         }
     }
 
     fn checks(&self) -> Value {
         // What is wrong with the log is for its own log lines; anybody may ask here.
-        let log = if self.log_fault.is_some() { "failed" } else { "ok" };
+        let log = match (&self.log_fault, self.damaged) {
+            (Some(_), _) => "failed",
+            (None, true) => "damaged",
+            (None, false) => "ok",
+        };
         let postgres = if self.postgres { "ok" } else { "unreachable" };
         json!({ "log": log, "postgres": postgres })
     }
@@ -96,6 +104,8 @@ async fn exposition(state: &WebState) -> Response {
     metrics::gauge!("weir_engine_stored_bytes").set(approximate(stats.stored_bytes));
     metrics::gauge!("weir_engine_sync_p50_seconds").set(stats.sync_p50.as_secs_f64());
     metrics::gauge!("weir_engine_sync_p99_seconds").set(stats.sync_p99.as_secs_f64());
+    metrics::gauge!("weir_engine_damaged_ranges").set(approximate(stats.damaged.len() as u64));
+    metrics::counter!("weir_engine_scrubbed_bytes_total").absolute(stats.scrubbed_bytes);
     metrics::counter!("weir_engine_records_total").absolute(stats.records_committed);
     metrics::counter!("weir_engine_bytes_total").absolute(stats.bytes_committed);
     metrics::counter!("weir_engine_groups_total").absolute(stats.groups);
@@ -115,7 +125,8 @@ mod tests {
     use super::Readiness;
 
     fn readiness(draining: bool, fault: bool, postgres: bool) -> Readiness {
-        Readiness { draining, log_fault: fault.then(|| "disk failed: /dev/sda".to_owned()), postgres }
+        let log_fault = fault.then(|| "disk failed: /dev/sda".to_owned());
+        Readiness { draining, log_fault, damaged: false, postgres }
     }
 
     #[test]
@@ -125,6 +136,14 @@ mod tests {
         assert_eq!(readiness(false, false, false).status(), "degraded");
         assert!(!readiness(false, true, true).ready());
         assert!(!readiness(true, false, true).ready());
+    }
+
+    #[test]
+    fn damaged_records_degrade_and_stop_nothing() {
+        let damaged = Readiness { damaged: true, ..readiness(false, false, true) };
+        assert!(damaged.ready());
+        assert_eq!(damaged.status(), "degraded");
+        assert_eq!(damaged.checks()["log"], "damaged");
     }
 
     #[test]

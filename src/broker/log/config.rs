@@ -36,6 +36,8 @@ pub struct EngineConfig {
     pub maintenance_every: Duration,
     /// Memory for the keys that one pass of compaction covers; 24 bytes and a third a key.
     pub compaction_map_bytes: usize,
+    /// How fast sealed segments are read again to find damage; 0: never.
+    pub scrub_bytes_per_second: u64,
     /// Segment files kept open.
     pub open_files_max: usize,
     /// With less free space the engine takes no records; reading and deleting go on.
@@ -62,6 +64,7 @@ impl Default for EngineConfig {
             checkpoint_every: Duration::from_secs(30),
             maintenance_every: Duration::from_secs(30),
             compaction_map_bytes: 64 << 20,
+            scrub_bytes_per_second: 5 << 20,
             open_files_max: 1024,
             free_bytes_min: 512 << 20,
             cold_reads_max: 16,
@@ -85,6 +88,7 @@ impl EngineConfig {
             checkpoint_bytes: 8 << 20,
             maintenance_every: Duration::from_hours(1),
             compaction_map_bytes: 1 << 20,
+            scrub_bytes_per_second: 0,
             free_bytes_min: 0,
             open_files_max: 64,
             ..Self::default()

@@ -27,6 +27,7 @@ mod queue;
 mod recovery;
 mod replay;
 mod retention;
+mod scrub;
 mod segment;
 mod topics;
 mod wal;
@@ -51,6 +52,8 @@ pub(super) use self::queue::{Refused, Request};
 pub(super) use self::recovery::open;
 pub use self::recovery::{Missing, OpenError, RecoveryReport};
 pub(super) use self::retention::is_older;
+#[cfg(test)]
+pub(super) use self::scrub::round as scrub;
 use self::segment::files::Files;
 use self::topics::Topics;
 use self::wal::pool::Pool;
@@ -76,6 +79,7 @@ pub(super) struct Shared {
     files: Files,
     maintenance: maintenance::Pace,
     compactor: Mutex<compact::Compactor>,
+    damage: scrub::Damage,
     keys: Mutex<Idempotency>,
     /// Why nothing goes on, for good.
     fault: OnceLock<String>,
@@ -148,6 +152,8 @@ impl Shared {
             sync_p50: quantile(0.5),
             sync_p99: quantile(0.99),
             stored_bytes,
+            scrubbed_bytes: self.damage.scrubbed_bytes(),
+            damaged: self.damage.ranges(self),
         }
     }
 
@@ -156,6 +162,7 @@ impl Shared {
         // Memory first: what leaves it meanwhile is in a segment by then.
         let recent = at.first_recent(from, at.end());
         let stored = segment::reader::read(at, &self.files, from, bytes_max)?;
+        let stored = self.damage.before_hidden(at, stored)?;
         // Compaction may have left nothing between here and what is only in memory.
         Ok(if stored.is_empty() { recent.into_iter().collect() } else { stored })
     }

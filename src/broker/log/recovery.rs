@@ -31,7 +31,7 @@ use super::wal::scan::{Damage, End};
 use super::wal::writer::Writer;
 use super::wal::{self, BLOCK_BYTES, Position, scan};
 use super::wire::len64;
-use super::{Counters, Log, Shared, apply, maintenance, spawn, topics, watch};
+use super::{Counters, Log, Shared, apply, maintenance, scrub, spawn, topics, watch};
 use crate::broker::disk::{Disk, Open};
 use crate::broker::engine::Bounds;
 use crate::broker::idempotency::Idempotency;
@@ -211,6 +211,7 @@ impl Recovery {
             notifier: Arc::new(watch::Notifier::default()),
             maintenance: maintenance::Pace::default(),
             compactor: Mutex::default(),
+            damage: scrub::Damage::default(),
             files: Files::new(Arc::clone(&disk), config.open_files_max),
             keys: Mutex::new(keys),
             fault: OnceLock::new(),
@@ -280,6 +281,16 @@ impl Recovery {
                 Ok(())
             }),
         )?);
+        if shared.config.scrub_bytes_per_second > 0 {
+            let scrubbed = Arc::clone(&shared);
+            log.threads.lock().push(start(
+                "weir-scrub",
+                Box::new(move || {
+                    scrub::run(&scrubbed);
+                    Ok(())
+                }),
+            )?);
+        }
         let maintained = Arc::clone(&shared);
         log.threads.lock().push(start(
             "weir-maintain",

@@ -124,6 +124,7 @@ impl Compactor {
         let partitions = all.iter().flat_map(|topic| topic.iter());
         let mut candidates: Vec<_> = partitions
             .filter(|partition| partition.settings().compact && !self.is_unreadable(partition))
+            .filter(|partition| !shared.damage.concerns(partition.id))
             .filter_map(|partition| Some((urgency(partition, now)?, Arc::clone(partition))))
             .collect();
         candidates.sort_by_key(|(urgency, _)| std::cmp::Reverse(*urgency));

@@ -73,7 +73,7 @@ impl Files {
     }
 
     /// The bytes of a sealed segment's index file, at most `bytes_max`.
-    pub(super) fn read_index(&self, key: SegmentKey, bytes_max: usize) -> io::Result<Vec<u8>> {
+    pub(in crate::broker::log) fn read_index(&self, key: SegmentKey, bytes_max: usize) -> io::Result<Vec<u8>> {
         let file = self.disk.open(&key.index_path(), Open::Existing)?;
         let len = usize::try_from(file.size()?).unwrap_or(usize::MAX);
         if len > bytes_max {

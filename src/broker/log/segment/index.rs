@@ -63,6 +63,18 @@ struct Entry {
     records: u32,
 }
 
+/// One extent as it must lie in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker::log) struct Part {
+    pub(in crate::broker::log) position: u64,
+    pub(in crate::broker::log) bytes: u64,
+    pub(in crate::broker::log) crc: u32,
+    /// Offset of its first batch.
+    pub(in crate::broker::log) first: Offset,
+    /// Offset of the next extent's first batch.
+    pub(in crate::broker::log) next: Offset,
+}
+
 /// See the module's text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::broker::log) struct Index {
@@ -104,6 +116,18 @@ impl Index {
         self.entries.get(index).map_or(self.bytes, |entry| entry.position)
     }
 
+    /// The extents, in order, of a segment that ends before `next`.
+    pub(in crate::broker::log) fn parts(&self, next: Offset) -> impl Iterator<Item = Part> {
+        let ends = self.entries.iter().skip(1).map(|entry| (entry.position, entry.first)).chain([(self.bytes, next)]);
+        self.entries.iter().zip(ends).map(|(entry, (end, next))| Part {
+            position: entry.position,
+            bytes: end.saturating_sub(entry.position),
+            crc: entry.crc,
+            first: entry.first,
+            next,
+        })
+    }
+
     pub(in crate::broker::log) fn encode(&self, base: Offset, extent: &Extent) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len() * ENTRY_BYTES + FOOTER_BYTES);
         for entry in &self.entries {
@@ -126,7 +150,7 @@ impl Index {
     }
 
     /// The index in these bytes, if they are whole and about this segment.
-    pub(super) fn decode(bytes: &[u8], base: Offset, extent: &Extent) -> Option<Self> {
+    pub(in crate::broker::log) fn decode(bytes: &[u8], base: Offset, extent: &Extent) -> Option<Self> {
         let (entries, footer) = bytes.split_at_checked(bytes.len().checked_sub(FOOTER_BYTES)?)?;
         let mut fields = Fields(footer);
         let ours = fields.take(8)? == MAGIC
@@ -145,7 +169,7 @@ impl Index {
     }
 
     /// The largest file that an index of this many segment bytes can be.
-    pub(super) fn encoded_max(segment_bytes: u64) -> u64 {
+    pub(in crate::broker::log) fn encoded_max(segment_bytes: u64) -> u64 {
         (segment_bytes / EXTENT_BYTES + 2) * len64(ENTRY_BYTES) + len64(FOOTER_BYTES)
     }
 }
