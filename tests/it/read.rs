@@ -1,10 +1,14 @@
 //! Reading pages and single records over HTTP.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use weir::catalog::model::Scope;
+use weir::broker::engine::Engine as _;
+use weir::broker::memory::MemoryEngine;
+use weir::catalog::model::{Cleanup, Scope};
+use weir::clock::SystemClock;
 
 use crate::harness::{Caller, Weir};
 
@@ -165,6 +169,28 @@ async fn one_record_has_an_address() {
     caller.get(&at("2", "0")).await.problem(404, "not-found");
     caller.get(&at("1", "-1")).await.problem(404, "not-found");
     caller.get(&at("1", "x")).await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn a_record_that_a_newer_one_replaced_is_gone_and_readers_go_on_with_the_next() {
+    let engine = Arc::new(MemoryEngine::new(Arc::new(SystemClock)));
+    let weir = Weir::with().engine(engine.clone()).start().await;
+    let app = weir.application("checkout").await;
+    weir.topic_with(&app, "orders", |spec| (spec.partitions, spec.cleanup) = (1, Cleanup::Compact)).await;
+    let caller = weir.token(&app, &[Scope::RecordsProduce, Scope::RecordsConsume]).await;
+    for (key, n) in [("a", 0), ("b", 1), ("a", 2), ("c", 3)] {
+        caller.post(&format!("{RECORDS}?key={key}"), &json!({ "n": n })).await.status(201);
+    }
+    engine.maintain().await.unwrap();
+    let at = |offset: u64| format!("/v1/topics/orders/partitions/0/records/{offset}");
+    let gone = caller.get(&at(0)).await.problem(404, "not-found");
+    assert_eq!(gone["kind"], "record");
+    caller.get(&at(2)).await.status(200);
+    for from in ["earliest", "0:0"] {
+        let page = caller.get(&format!("{RECORDS}?from={from}")).await.status(200).json();
+        let offsets: Vec<_> = page["records"].as_array().unwrap().iter().map(|record| record["offset"].clone()).collect();
+        assert_eq!(offsets, [1, 2, 3], "from {from}");
+    }
 }
 
 #[tokio::test]

@@ -247,7 +247,7 @@ fn every_invariant_names_tests_that_exist() {
             assert!(known, "{}: there is no test {test}", row[0]);
         }
     }
-    assert_eq!(rows.len(), 13, "thirteen invariants");
+    assert_eq!(rows.len(), 15, "fifteen invariants");
 }
 
 #[test]
