@@ -188,7 +188,8 @@ async fn a_record_that_a_newer_one_replaced_is_gone_and_readers_go_on_with_the_n
     caller.get(&at(2)).await.status(200);
     for from in ["earliest", "0:0"] {
         let page = caller.get(&format!("{RECORDS}?from={from}")).await.status(200).json();
-        let offsets: Vec<_> = page["records"].as_array().unwrap().iter().map(|record| record["offset"].clone()).collect();
+        let offsets: Vec<_> =
+            page["records"].as_array().unwrap().iter().map(|record| record["offset"].clone()).collect();
         assert_eq!(offsets, [1, 2, 3], "from {from}");
     }
 }
