@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::task::JoinHandle;
 
-use crate::broker::embedded::{EmbeddedEngine, EngineConfig};
+use crate::broker::embedded::{EmbeddedEngine, EngineConfig, Loss};
 use crate::broker::engine::Engine;
 use crate::catalog::error::CatalogError;
 use crate::catalog::model::Secret;
@@ -32,18 +32,20 @@ const TASKS_WAIT: Duration = Duration::from_secs(5);
 /// File descriptors that are not for connections: segments, the database, logs.
 const DESCRIPTORS_RESERVED: u64 = 1024;
 
-/// What a test puts in place of the real thing.
+/// What differs from the usual start: what a test puts in place of the real thing, and an operator's word.
 #[derive(Clone)]
 pub struct Deps {
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// The log; `None`: the embedded one, in the data directory.
     pub engine: Option<Arc<dyn Engine>>,
+    /// Damage of the log to start without, as a refused start has named it.
+    pub accept_loss: Option<Loss>,
 }
 
 impl Default for Deps {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), engine: None }
+        Self { clock: Arc::new(SystemClock), engine: None, accept_loss: None }
     }
 }
 
@@ -82,7 +84,7 @@ impl App {
         let catalog = open_catalog(database_url, &data_dir, &deps.clock).await?;
         let engine = match deps.engine {
             Some(engine) => engine,
-            None => open_engine(&data_dir, &deps.clock).await?,
+            None => open_engine(&data_dir, &deps.clock, deps.accept_loss).await?,
         };
         let provision = Provisioner::new(Arc::clone(&engine), catalog.clone());
         // Topics that cannot be held now are tried again in the background; they must not keep the others from serving.
@@ -302,9 +304,14 @@ async fn open_catalog(url: String, data_dir: &Path, clock: &Arc<dyn Clock>) -> a
 }
 
 /// The log below the data directory, as the last process left it.
-async fn open_engine(data_dir: &Path, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Engine>> {
+async fn open_engine(
+    data_dir: &Path,
+    clock: &Arc<dyn Clock>,
+    accept_loss: Option<Loss>,
+) -> anyhow::Result<Arc<dyn Engine>> {
+    let config = EngineConfig { accept_loss, ..EngineConfig::default() };
     let (folder, clock) = (data_dir.join("log"), Arc::clone(clock));
-    let open = move || EmbeddedEngine::open(&folder, EngineConfig::default(), clock);
+    let open = move || EmbeddedEngine::open(&folder, config, clock);
     let (engine, report) = tokio::task::spawn_blocking(open).await?.context("the log cannot be opened")?;
     if report.torn_tail {
         tracing::warn!("the last write before the stop was incomplete and never acknowledged; it was dropped");

@@ -1,14 +1,19 @@
 //! The command line.
 
+mod backup;
+mod log;
+
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::App;
+use crate::app::{App, Deps};
+use crate::broker::embedded::Loss;
 use crate::catalog::access::{Actor, Administer, Grant};
 use crate::catalog::error::CatalogError;
 use crate::catalog::model::{Scope, TokenSpec};
@@ -38,7 +43,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the portal and the API (the default)
-    Serve,
+    Serve(Serve),
     /// Serve a demo company with live traffic: an airport whose departures of January 2013 are replayed
     Demo {
         /// How many seconds of the data pass in one second, 1 to 86400
@@ -48,6 +53,33 @@ enum Command {
     /// Manage accounts from the machine that Weir runs on, beside the running server or without it
     #[command(subcommand)]
     Admin(Admin),
+    /// Look at the stored records, beside the running server or without it; changes nothing
+    ///
+    /// Ends with 0 if what was read is sound, 1 if damage was found, 2 if there was nothing to read.
+    #[command(subcommand)]
+    Log(log::Log),
+    /// Copy the records and the catalog to a new directory, beside the running server or without it
+    ///
+    /// The copy holds everything that was acknowledged before it began. It is checked when it is complete; it is complete
+    /// when it has a file named BACKUP. Ends with 1 if the copy is damaged because the original is.
+    Backup {
+        /// A directory that does not exist or is empty
+        dir: PathBuf,
+    },
+    /// Make a data directory, and its database, from a backup
+    ///
+    /// The data directory (--data-dir) must have no records, and the database (--database-url, or the private one) no tables.
+    Restore {
+        /// A directory that `weir backup` has made
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+struct Serve {
+    /// Start although the log is damaged, without the commit groups that a refused start has named, and only without these
+    #[arg(long, value_name = "GROUPS")]
+    accept_loss: Option<Loss>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,7 +122,7 @@ enum Admin {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
             eprintln!("weir: {}", causes.join(": "));
@@ -99,7 +131,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // What Weir writes (records, the copy of the catalog, keys) is for its own eyes, whatever the shell's habit is.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     // Variables that are not text cannot be ours.
@@ -108,22 +140,26 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir").build()?;
     runtime.block_on(async {
-        match cli.command {
-            None | Some(Command::Serve) => Box::pin(serve(config, None)).await,
-            Some(Command::Demo { speed }) => Box::pin(serve(config, Some(speed))).await,
-            Some(Command::Admin(command)) => Box::pin(admin(config, command)).await,
+        match cli.command.unwrap_or(Command::Serve(Serve::default())) {
+            Command::Serve(given) => Box::pin(serve(config, given, None)).await?,
+            Command::Demo { speed } => Box::pin(serve(config, Serve::default(), Some(speed))).await?,
+            Command::Admin(command) => Box::pin(admin(config, command)).await?,
+            Command::Log(command) => return Ok(Box::pin(log::run(&config.data_dir, command)).await),
+            Command::Backup { dir } => return Box::pin(backup::back_up(config, &dir)).await,
+            Command::Restore { dir } => return Box::pin(backup::restore(config, &dir)).await,
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 
 /// Serves until SIGTERM or SIGINT; a second one does not wait for open requests and streams.
 ///
 /// `demo_speed` fills the server with the demo's company first.
-async fn serve(config: Config, demo_speed: Option<u32>) -> anyhow::Result<()> {
+async fn serve(config: Config, given: Serve, demo_speed: Option<u32>) -> anyhow::Result<()> {
     // Listened for from the start: a signal during the start must not leave half a PostgreSQL behind.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let app = App::start(config).await?;
+    let app = App::start_with(config, Deps { accept_loss: given.accept_loss, ..Deps::default() }).await?;
     match demo_speed {
         None => announce(&app).await?,
         Some(speed) => demo(&app, speed).await?,
@@ -190,16 +226,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// Does one thing to the catalog, beside the server that runs on the same data directory, or alone.
 async fn admin(config: Config, command: Admin) -> anyhow::Result<()> {
-    let (postgres, url) = match config.database {
-        Database::Url(url) => (None, url.expose().to_owned()),
-        Database::Private { bin } => {
-            let options = embedded_postgres::Options { bin, ..embedded_postgres::Options::new(config.data_dir) };
-            let started = tokio::task::spawn_blocking(move || PrivatePostgres::share_or_start(&options));
-            let postgres = started.await??;
-            let url = postgres.url();
-            (Some(postgres), url)
-        }
-    };
+    let (postgres, url) = open_database(config).await?;
     let catalog =
         Catalog::connect(CatalogOptions { connections: 2, ..CatalogOptions::new(url) }, Arc::new(SystemClock));
     let catalog = catalog.await.context("the catalog cannot be opened")?;
@@ -209,6 +236,20 @@ async fn admin(config: Config, command: Admin) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || postgres.stop()).await?;
     }
     print(&result?)
+}
+
+/// The configured database, or the private one: that of the running server, or started for the moment.
+async fn open_database(config: Config) -> anyhow::Result<(Option<PrivatePostgres>, String)> {
+    match config.database {
+        Database::Url(url) => Ok((None, url.expose().to_owned())),
+        Database::Private { bin } => {
+            let options = embedded_postgres::Options { bin, ..embedded_postgres::Options::new(config.data_dir) };
+            let started = tokio::task::spawn_blocking(move || PrivatePostgres::share_or_start(&options));
+            let postgres = started.await??;
+            let url = postgres.url();
+            Ok((Some(postgres), url))
+        }
+    }
 }
 
 async fn administer(catalog: &Catalog, command: Admin) -> anyhow::Result<String> {
@@ -269,6 +310,8 @@ mod tests {
             vec!["weir", "--data-dir", "d"],
             vec!["weir", "serve", "--data-dir", "d"],
             vec!["weir", "--data-dir", "d", "serve"],
+            vec!["weir", "serve", "--accept-loss", "17-19,25-", "--data-dir", "d"],
+            vec!["weir", "log", "verify", "--data-dir", "d"],
             vec!["weir", "admin", "create-user", "ada@example.com", "--admin", "--data-dir", "d"],
         ] {
             let cli = Cli::try_parse_from(&line).unwrap();

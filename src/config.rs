@@ -40,6 +40,8 @@ pub struct Config {
     pub trusted_proxies: Vec<AddressRange>,
     /// The catalog's database.
     pub database: Database,
+    /// Where PostgreSQL's programs are, if not where they are searched for.
+    pub pg_bin: Option<PathBuf>,
     /// Encryption.
     pub tls: Tls,
     /// Bounds of the listener.
@@ -234,6 +236,7 @@ impl Config {
 
     /// Fills in the defaults and checks what must go together.
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
+        let pg_bin = options.pg.bin.clone();
         let database = match options.database.url {
             Some(url) => Database::Url(url),
             None => Database::Private { bin: options.pg.bin },
@@ -245,6 +248,7 @@ impl Config {
             metrics_listen: options.metrics_listen,
             trusted_proxies: options.trusted_proxies.unwrap_or_default(),
             database,
+            pg_bin,
             tls: options.tls.resolve()?,
             http: options.http.resolve(),
             log: Log {

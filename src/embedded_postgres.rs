@@ -17,6 +17,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+pub mod dump;
 mod identity;
 mod installation;
 mod supervisor;

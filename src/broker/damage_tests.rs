@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::conformance::{commit, write};
 use super::crash_tests::{at, clock, read_all, tiny, topic};
-use super::disk::sim::{Loss, SimDisk};
-use super::embedded::{EmbeddedEngine, EngineConfig, OpenError, RecoveryReport};
+use super::disk::sim::{Loss as Lost, SimDisk};
+use super::embedded::{DamageReport, EmbeddedEngine, EngineConfig, Groups, Loss, OpenError, RecoveryReport};
 use super::engine::{AdminError, Engine, FetchError, TopicSpec};
 use crate::names::Offset;
 
@@ -27,7 +27,7 @@ async fn log_of(frames: usize) -> (SimDisk, String) {
     for n in 0..frames {
         engine.commit(commit([write(at(1, 0), &[&format!("{n}")])])).await.unwrap();
     }
-    let survived = disk.power_cycled(Loss::Everything);
+    let survived = disk.power_cycled(Lost::Everything);
     let path = survived.paths("wal/").remove(0);
     (survived, path)
 }
@@ -36,6 +36,11 @@ async fn log_of(frames: usize) -> (SimDisk, String) {
 /// are not there unless a later frame is.
 fn frames(bytes: &[u8]) -> Vec<usize> {
     (BLOCK..bytes.len()).step_by(BLOCK).filter(|&at| bytes[at..].starts_with(b"WGRP")).collect()
+}
+
+/// Those that are not marks.
+fn full_frames(bytes: &[u8]) -> Vec<usize> {
+    frames(bytes).into_iter().filter(|at| bytes[at + 36..at + 40] != [0; 4]).collect()
 }
 
 #[tokio::test]
@@ -54,20 +59,113 @@ async fn a_last_frame_that_is_there_in_part_is_dropped() {
 async fn a_flipped_bit_in_an_acknowledged_frame_refuses_the_start_and_names_what_is_missing() {
     let (clean, path) = log_of(6).await;
     let bytes = clean.read(&path);
-    let places = frames(&bytes);
-    // A frame in the middle that holds a record: not the mark frames, which have no payload.
+    let places = full_frames(&bytes);
+    // A frame in the middle that holds a record.
     let damaged = places[3];
+    let lsn = u64::from_le_bytes(bytes[damaged + 16..damaged + 24].try_into().unwrap());
     for offset_in_frame in [0, 9, 17, 33, 53, 61, 70, 100] {
-        let disk = clean.power_cycled(Loss::Everything);
+        let disk = clean.power_cycled(Lost::Everything);
         disk.edit(&path, |bytes| bytes[damaged + offset_in_frame] ^= 4);
         let error = try_open(&disk, tiny()).err().expect("damage is not silently cut off");
-        let OpenError::Damaged { file, at: byte, missing, quarantined } = &error else { panic!("{error}") };
-        assert_eq!((file, *byte), (&path, damaged as u64));
-        assert_eq!(missing.len(), 1, "{error}");
-        assert_eq!((missing[0].at, missing[0].to), (at(1, 0), Some(Offset(missing[0].from.0 + 1))), "{error}");
-        assert_eq!(disk.read(quarantined), disk.read(&path)[damaged..]);
+        let OpenError::Damaged(report) = &error else { panic!("{error}") };
+        let [place] = &report.places[..] else { panic!("{error}") };
+        assert_eq!((&place.file, place.at), (&path, damaged as u64));
+        assert_eq!(place.groups, Groups { first: lsn, last: Some(lsn) });
+        let [missing] = &report.missing[..] else { panic!("{error}") };
+        assert_eq!((missing.at, missing.to), (at(1, 0), Offset(missing.from.0 + 1)), "{error}");
+        assert_eq!(disk.read(&place.quarantined), disk.read(&path)[damaged..damaged + BLOCK]);
+        assert!(error.to_string().contains(&format!("--accept-loss {lsn}")), "{error}");
         assert!(error.to_string().contains(&format!("topic {} partition 0", topic(1))), "{error}");
     }
+}
+
+/// What a start of this disk is refused for.
+fn refusal(disk: &SimDisk, config: EngineConfig) -> DamageReport {
+    match try_open(disk, config).err() {
+        Some(OpenError::Damaged(report)) => *report,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn accepting(loss: Loss) -> EngineConfig {
+    EngineConfig { accept_loss: Some(loss), ..tiny() }
+}
+
+/// Offsets and values from the start on, over gaps.
+async fn with_offsets(engine: &EmbeddedEngine) -> Vec<(i64, String)> {
+    let (mut found, mut next) = (Vec::new(), Offset(0));
+    loop {
+        let fetched = engine.fetch(at(1, 0), next, 10_000).await.unwrap();
+        let Some(last) = fetched.batches.last() else { return found };
+        next = last.next_offset();
+        for record in fetched.batches.iter().flat_map(super::record::RecordBatch::records) {
+            found.push((record.offset.0, String::from_utf8(record.value.unwrap().to_vec()).unwrap()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_without_what_is_lost_needs_its_exact_name_and_keeps_everything_else() {
+    let (clean, path) = log_of(6).await;
+    let places = full_frames(&clean.read(&path));
+    assert_eq!(places.len(), 7, "the topic's creation and six records");
+    // Of the last frame nobody knows that it was acknowledged; it has a test of its own.
+    for lost in [vec![0], vec![2], vec![4], vec![0, 2, 4], vec![1, 2, 3]] {
+        let disk = clean.power_cycled(Lost::Everything);
+        let damage = |disk: &SimDisk, frame: usize| disk.edit(&path, |bytes| bytes[places[frame + 1] + 70] ^= 1);
+        lost.iter().for_each(|frame| damage(&disk, *frame));
+        let report = refusal(&disk, tiny());
+        let missing: i64 = report.missing.iter().map(|missing| missing.to.0 - missing.from.0).sum();
+        assert_eq!(missing, i64::try_from(lost.len()).unwrap(), "{report}");
+
+        let other = Loss(vec![Groups { first: 999, last: Some(999) }]);
+        assert_eq!(refusal(&disk, accepting(other)), report, "another loss does not start it");
+        let mut more = report.loss();
+        more.0[0].first -= 1;
+        assert_eq!(refusal(&disk, accepting(more)), report, "nor does a larger one");
+        let grown = clean.power_cycled(Lost::Everything);
+        lost.iter().for_each(|frame| damage(&grown, *frame));
+        damage(&grown, if lost.contains(&3) { 4 } else { 3 });
+        assert_ne!(refusal(&grown, accepting(report.loss())), report, "nor the old one when the damage has grown");
+
+        let (engine, opened) = try_open(&disk, accepting(report.loss())).unwrap();
+        assert_eq!(opened.accepted.as_deref(), Some(&report));
+        let kept = |n: &i64| !lost.contains(&usize::try_from(*n).unwrap());
+        let expected: Vec<_> = (0..6).filter(kept).map(|n| (n, n.to_string())).collect();
+        assert_eq!(with_offsets(&engine).await, expected);
+        let ack = engine.commit(commit([write(at(1, 0), &["new"])])).await.unwrap();
+        assert_eq!(ack.appended[0].first, Offset(6), "no offset is given twice");
+        engine.close().await;
+        drop(engine);
+        let (engine, opened) = try_open(&disk, tiny()).unwrap();
+        assert_eq!(opened.accepted, None, "the loss is accepted once");
+        assert_eq!(with_offsets(&engine).await.len(), expected.len() + 1);
+        for place in &report.places {
+            assert!(!disk.read(&place.quarantined).is_empty(), "the bytes stay");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_creation_takes_its_records_along_and_says_so() {
+    let (disk, path) = log_of(3).await;
+    let creation = full_frames(&disk.read(&path))[0];
+    disk.edit(&path, |bytes| bytes[creation + 70] ^= 1);
+    let report = refusal(&disk, tiny());
+    assert_eq!((report.missing.len(), report.unplaced), (0, 3), "{report}");
+    let (engine, _) = try_open(&disk, accepting(report.loss())).unwrap();
+    assert!(matches!(engine.bounds(at(1, 0)), Err(FetchError::UnknownPartition(_))));
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
+    engine.commit(commit([write(at(1, 0), &["anew"])])).await.unwrap();
+    assert_eq!(read_all(&engine, at(1, 0)).await.unwrap(), ["anew"]);
+}
+
+#[tokio::test]
+async fn a_loss_that_is_not_there_is_no_reason_not_to_start() {
+    let (disk, _) = log_of(3).await;
+    let (engine, report) = try_open(&disk, accepting("17-19".parse().unwrap())).unwrap();
+    assert_eq!(report.accepted, None);
+    assert_eq!(read_all(&engine, at(1, 0)).await.unwrap(), ["0", "1", "2"]);
 }
 
 #[tokio::test]
@@ -84,7 +182,7 @@ async fn a_last_frame_that_rotted_after_an_idle_log_said_it_was_durable_is_damag
     let marked = *frames(&disk.read(&path)).last().unwrap();
     // Power off with the mark written out, as the kernel does within seconds.
     let image = disk.read(&path);
-    let survived = disk.power_cycled(Loss::Everything);
+    let survived = disk.power_cycled(Lost::Everything);
     survived.edit(&path, |bytes| {
         *bytes = image;
         bytes[marked - BLOCK + 70] ^= 1;
@@ -118,7 +216,7 @@ async fn a_mark_that_ends_a_segment_is_durable_before_the_log_goes_on_in_the_nex
             expected.push(format!("later {n}"));
             engine.commit(commit([write(at(1, 0), &[&expected[2 + n]])])).await.unwrap();
         }
-        let survived = disk.power_cycled(Loss::Everything);
+        let survived = disk.power_cycled(Lost::Everything);
         let (engine, _) = try_open(&survived, config).unwrap();
         assert_eq!(read_all(&engine, at(1, 0)).await.unwrap(), expected);
     }
@@ -135,7 +233,7 @@ async fn a_lost_segment_of_the_log_is_damage() {
 #[tokio::test]
 async fn a_damaged_or_missing_manifest_refuses_the_start() {
     let (first, _) = log_of(1).await;
-    let (disk, other) = (first.power_cycled(Loss::Everything), first.power_cycled(Loss::Everything));
+    let (disk, other) = (first.power_cycled(Lost::Everything), first.power_cycled(Lost::Everything));
     disk.edit("meta/manifest", |bytes| bytes[30] ^= 1);
     assert!(matches!(try_open(&disk, tiny()).err(), Some(OpenError::ManifestDamaged)));
     super::disk::Disk::remove(&other, "meta/manifest").unwrap();
@@ -199,7 +297,7 @@ async fn frames_left_over_in_recycled_segments_are_never_replayed() {
     for n in 0..20 {
         engine.commit(commit([write(at(1, 0), &[&format!("later {n}")])])).await.unwrap();
     }
-    let survived = disk.power_cycled(Loss::Everything);
+    let survived = disk.power_cycled(Lost::Everything);
     let (engine, report) = try_open(&survived, tiny()).unwrap();
     assert_eq!(report.records_replayed, 20, "{report:?}");
     assert_eq!(read_all(&engine, at(1, 0)).await.unwrap().len(), 320);
@@ -220,12 +318,12 @@ async fn segments_that_were_replayed_are_used_again_once() {
         }
     };
     append(&engine, 15).await;
-    let disk = disk.power_cycled(Loss::Everything);
+    let disk = disk.power_cycled(Lost::Everything);
     assert!(disk.paths("wal/").len() > 4);
     let (engine, _) = try_open(&disk, config.clone()).unwrap();
     append(&engine, 60).await;
     assert_eq!(engine.fault(), None);
-    let (engine, _) = try_open(&disk.power_cycled(Loss::Everything), config).unwrap();
+    let (engine, _) = try_open(&disk.power_cycled(Lost::Everything), config).unwrap();
     assert_eq!(read_all(&engine, at(1, 0)).await.unwrap().len(), 75);
 }
 
@@ -249,6 +347,6 @@ async fn many_partitions_are_replayed_and_too_many_for_a_frame_are_refused() {
     let Err(AdminError::TooManyPartitions { max }) = ensure(&engine, 1_000_000).await else { panic!("too many") };
     ensure(&engine, max).await.unwrap();
     engine.commit(commit([write(at(1, max - 1), &["last"])])).await.unwrap();
-    let survived = disk.power_cycled(Loss::Everything);
+    let survived = disk.power_cycled(Lost::Everything);
     assert_eq!(read_all(&open(&survived), at(1, max - 1)).await.unwrap(), ["last"]);
 }

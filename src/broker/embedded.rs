@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
-pub use super::log::{EngineConfig, Missing, OpenError, RecoveryReport};
+pub use super::log::{DamageReport, DamagedPlace, EngineConfig, Groups, Loss, Missing, OpenError, RecoveryReport};
 
 use super::disk::Disk;
 use super::disk::real::RealDisk;

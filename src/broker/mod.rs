@@ -12,6 +12,7 @@ pub mod memory;
 mod compaction;
 pub mod idempotency;
 mod log;
+pub use self::log::inspect;
 
 pub mod disk;
 

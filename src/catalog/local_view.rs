@@ -4,13 +4,15 @@
 //! It may vanish, be torn or be old at any time, and nothing is lost (I13): when the database answers, the view is loaded
 //! from there and the copy written anew. It holds hashes of tokens, never secrets.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::entity::{Delta, Entity, EntityKind};
+use crate::names::{TopicId, TopicName};
 
 /// Where the revision is kept; rows have longer keys.
 const REVISION: &[u8] = b"revision";
@@ -79,6 +81,47 @@ impl LocalView {
         tracing::warn!(%error, "the local view is not kept any longer");
         self.0 = None;
     }
+}
+
+/// The topics' names in a copy that may belong to a running process; none if it cannot be read. The folder is not changed
+/// and not locked: a copy of it is read. That one may be torn, but a damaged copy is nothing new here.
+pub async fn stored_topic_names(folder: &Path) -> HashMap<TopicId, TopicName> {
+    let scratch = std::env::temp_dir().join(format!("weir-names-{}", Uuid::now_v7().simple()));
+    let names = match duplicate(folder, &scratch).await {
+        Ok(()) => names_in(scratch.clone()).await,
+        Err(_) => HashMap::new(),
+    };
+    // It was never made, or the system empties the place.
+    let _ = tokio::fs::remove_dir_all(&scratch).await;
+    names
+}
+
+async fn names_in(folder: PathBuf) -> HashMap<TopicId, TopicName> {
+    let Opened::Store(store) = try_open(folder).await else { return HashMap::new() };
+    let rows = tokio::task::spawn_blocking(move || read(&store)).await.ok().flatten().unwrap_or_default().rows;
+    let name = |row| match row {
+        Entity::Topic(topic) => Some((topic.id, topic.name)),
+        _ => None,
+    };
+    rows.into_iter().filter_map(name).collect()
+}
+
+/// Copies a folder of files and of folders of files: what sled makes.
+async fn duplicate(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut folders = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = folders.pop() {
+        let mut entries = tokio::fs::read_dir(&from).await?;
+        tokio::fs::create_dir(&to).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            if entry.file_type().await?.is_dir() {
+                folders.push((from, to));
+            } else {
+                tokio::fs::copy(&from, &to).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 enum Opened {

@@ -61,6 +61,7 @@ use self::error::{CatalogError, ConnectError, Denied};
 pub use self::idempotency::{Replay, StoredAnswer};
 use self::keeper::Keeper;
 use self::local_view::LocalView;
+pub use self::local_view::stored_topic_names;
 use self::throttle::Throttle;
 use self::token_uses::TokenUses;
 pub use self::topics::TopicQuery;

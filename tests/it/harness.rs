@@ -87,7 +87,7 @@ impl Setup {
             Some(clock) => Arc::new(clock),
             None => Arc::new(SystemClock),
         };
-        let deps = Deps { clock: Arc::clone(&clock), engine: self.engine };
+        let deps = Deps { clock: Arc::clone(&clock), engine: self.engine, accept_loss: None };
         let app = App::start_with(Config::from_options(options).unwrap(), deps).await.unwrap();
         let anonymous = Caller::anonymous(app.url());
         Weir { app, anonymous, clock, data_dir, database }

@@ -22,6 +22,8 @@ mod api_topics;
 mod demo;
 mod docker;
 mod health;
+mod kill;
+mod operators;
 mod process;
 mod produce;
 mod provision;

@@ -24,7 +24,7 @@ pub fn weir(data_dir: &Path) -> Command {
 pub struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
-    url: String,
+    pub url: String,
     /// What it printed until it was ready.
     pub greeting: String,
 }
@@ -46,12 +46,12 @@ impl Server {
         Caller::anonymous(&self.url)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for the end and returns what was printed meanwhile.
-    fn wait(&mut self) -> std::process::ExitStatus {
+    pub fn wait(&mut self) -> std::process::ExitStatus {
         let deadline = Instant::now() + READY_WAIT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -73,7 +73,7 @@ impl Drop for Server {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
+pub fn succeeded(output: &Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -86,7 +86,7 @@ fn refused(output: &Output) -> String {
 }
 
 /// The last line of what a command printed: the one secret in it.
-fn last_line(text: &str) -> &str {
+pub fn last_line(text: &str) -> &str {
     text.lines().last().unwrap()
 }
 

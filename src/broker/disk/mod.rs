@@ -3,6 +3,7 @@
 //! Paths are relative to the data directory and use `/`. Nothing is durable before it is asked for: file contents by
 //! [`File::sync`], the existence and the name of a file by [`Disk::sync_dir`] of its directory.
 
+pub mod read_only;
 pub mod real;
 
 #[cfg(test)]

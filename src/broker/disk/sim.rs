@@ -20,6 +20,8 @@ const SECTOR_BYTES: usize = 512;
 pub(crate) enum Loss {
     /// All are lost: the worst legal disk.
     Everything,
+    /// None is lost: the power stayed on.
+    Nothing,
     /// Each sector and each directory change survives or not, by this seed.
     Random(u64),
 }
@@ -157,6 +159,7 @@ impl Dice {
     fn survives(&mut self) -> bool {
         match &mut self.0 {
             Loss::Everything => false,
+            Loss::Nothing => true,
             Loss::Random(state) => {
                 *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (*state >> 33) & 1 == 1

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::loss::Loss;
 use crate::broker::idempotency::IdempotencyLimits;
 
 /// Partitions of one topic.
@@ -46,6 +47,8 @@ pub struct EngineConfig {
     pub cold_reads_max: usize,
     /// Bounds of the idempotency keys.
     pub idempotency: IdempotencyLimits,
+    /// Damage of the log to start without: exactly what a refused start has named.
+    pub accept_loss: Option<Loss>,
 }
 
 impl Default for EngineConfig {
@@ -69,6 +72,7 @@ impl Default for EngineConfig {
             free_bytes_min: 512 << 20,
             cold_reads_max: 16,
             idempotency: IdempotencyLimits::default(),
+            accept_loss: None,
         }
     }
 }

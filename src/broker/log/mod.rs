@@ -20,6 +20,8 @@ mod coalesce;
 mod commit;
 mod compact;
 mod config;
+pub mod inspect;
+mod loss;
 mod maintenance;
 mod manifest;
 mod partition;
@@ -46,11 +48,12 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 pub use self::config::EngineConfig;
+pub use self::loss::{DamageReport, DamagedPlace, Groups, Loss, Missing};
 pub(super) use self::maintenance::run_once as maintain;
 pub(super) use self::partition::Partition;
 pub(super) use self::queue::{Refused, Request};
 pub(super) use self::recovery::open;
-pub use self::recovery::{Missing, OpenError, RecoveryReport};
+pub use self::recovery::{OpenError, RecoveryReport};
 pub(super) use self::retention::is_older;
 #[cfg(test)]
 pub(super) use self::scrub::round as scrub;

@@ -6,11 +6,11 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -19,6 +19,7 @@ use super::apply::Applier;
 use super::checkpoint::{Checkpointer, Slot};
 use super::commit::Committer;
 use super::config::EngineConfig;
+use super::loss::{DamageReport, DamagedPlace, Loss};
 use super::manifest::{self, Manifest, ManifestError};
 use super::partition::Partition;
 use super::queue::Queue;
@@ -36,13 +37,19 @@ use crate::broker::disk::{Disk, Open};
 use crate::broker::engine::Bounds;
 use crate::broker::idempotency::Idempotency;
 use crate::clock::Clock;
-use crate::names::{Offset, TopicPartition};
 
-const LOCK_PATH: &str = "LOCK";
-const QUARANTINE_DIR: &str = "quarantine";
+pub(super) const LOCK_PATH: &str = "LOCK";
+pub(super) const QUARANTINE_DIR: &str = "quarantine";
+
+/// Whoever looks at a store tries its lock for a moment, to tell whether it is in use; a start looks twice.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// After this many damaged places the rest of the log counts as one.
+const PLACES_MAX: usize = 1000;
 
 /// The log's segments are numbered from 1; a store that has this in its manifest was never served.
-const NO_SEGMENT: u64 = 0;
+pub(super) const NO_SEGMENT: u64 = 0;
 
 /// What opening a store found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,24 +62,8 @@ pub struct RecoveryReport {
     pub records_replayed: u64,
     /// The log ended with a group that was written in part and never acknowledged; it was dropped.
     pub torn_tail: bool,
-}
-
-/// Records of one partition that were acknowledged and cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
-    /// The partition.
-    pub at: TopicPartition,
-    /// First missing offset.
-    pub from: Offset,
-    /// First offset after them that can be read; `None` if none can.
-    pub to: Option<Offset>,
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "topic {} partition {} from offset {}", self.at.topic, self.at.partition, self.from)?;
-        self.to.map_or(Ok(()), |to| write!(f, " to {}", to.0.saturating_sub(1)))
-    }
+    /// What the log has lost, if [`EngineConfig::accept_loss`] named it.
+    pub accepted: Option<Box<DamageReport>>,
 }
 
 /// Why a store could not be opened. Nothing in it was changed.
@@ -86,20 +77,11 @@ pub enum OpenError {
     Config(String),
     /// Acknowledged records cannot be read from the log.
     #[error(
-        "the log is damaged at {file}, byte {at}: records that were acknowledged cannot be read ({}). Nothing was \
-         changed; the bytes from there on were copied to {quarantined}. Restore the data directory from a backup.",
-        list(.missing)
+        "the log is damaged: records that were acknowledged cannot be read.\n{0}\nNothing was changed. Restore the data \
+         directory from a backup, or start without these groups, and only without these: weir serve --accept-loss {loss}",
+        loss = .0.loss()
     )]
-    Damaged {
-        /// The file, relative to the data directory.
-        file: String,
-        /// Where in it.
-        at: u64,
-        /// Which records, as far as is known.
-        missing: Vec<Missing>,
-        /// Where the unreadable bytes were copied to, relative to the data directory.
-        quarantined: String,
-    },
+    Damaged(Box<DamageReport>),
     /// The manifest cannot be trusted.
     #[error("meta/manifest is damaged: its checksum does not match. Restore the data directory from a backup.")]
     ManifestDamaged,
@@ -117,11 +99,6 @@ pub enum OpenError {
     /// The storage failed.
     #[error("the data directory cannot be used: {0}")]
     Io(#[from] io::Error),
-}
-
-fn list(missing: &[Missing]) -> String {
-    let named: Vec<_> = missing.iter().map(ToString::to_string).collect();
-    if named.is_empty() { "which ones is not known".to_owned() } else { named.join("; ") }
 }
 
 impl From<ManifestError> for OpenError {
@@ -142,10 +119,7 @@ pub(in crate::broker) fn open(
     if let Some(problem) = config.problem() {
         return Err(OpenError::Config(problem));
     }
-    let lock = disk.lock(LOCK_PATH).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse,
-        _ => OpenError::Io(e),
-    })?;
+    let lock = take_lock(&*disk)?;
     let mut report = RecoveryReport::default();
     let sequences = scan::list(&*disk)?;
     let manifest = match Manifest::load(&*disk)? {
@@ -158,8 +132,22 @@ pub(in crate::broker) fn open(
     Ok((log, report))
 }
 
-/// Makes an empty store. The manifest comes first, so that a log without one is never the trace of a cut creation.
-fn create(disk: &dyn Disk) -> io::Result<Manifest> {
+fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
+    let mut tries = 1;
+    loop {
+        match disk.lock(LOCK_PATH) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && tries < LOCK_TRIES => {
+                tries += 1;
+                std::thread::park_timeout(LOCK_PAUSE);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::InUse),
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// The directories of a store.
+pub(super) fn create_dirs(disk: &dyn Disk) -> io::Result<()> {
     for dir in [wal::DIR, manifest::DIR, segment::DIR, QUARANTINE_DIR] {
         disk.create_dir(dir)?;
     }
@@ -167,7 +155,12 @@ fn create(disk: &dyn Disk) -> io::Result<Manifest> {
         disk.create_dir(&segment::dir(low_byte))?;
     }
     disk.sync_dir(segment::DIR)?;
-    disk.sync_dir("")?;
+    disk.sync_dir("")
+}
+
+/// Makes an empty store. The manifest comes first, so that a log without one is never the trace of a cut creation.
+fn create(disk: &dyn Disk) -> io::Result<Manifest> {
+    create_dirs(disk)?;
     let manifest = Manifest {
         store: Uuid::new_v4(),
         position: Position { segment: NO_SEGMENT, at: len64(BLOCK_BYTES), lsn: 1, chain: 0 },
@@ -326,35 +319,62 @@ impl Recovery {
     /// Reads the log from the manifest's position on. Where it ends.
     fn replay(&mut self, report: &mut RecoveryReport) -> Result<Position, OpenError> {
         let (disk, store) = (Arc::clone(&self.shared.disk), self.shared.store);
-        let (sequences, start) = (self.sequences.clone(), self.start);
+        let (sequences, mut start) = (self.sequences.clone(), self.start);
         let mut replay = Replay::new(Arc::clone(&self.shared), &mut self.applier, self.next_partition);
-        let end = scan::scan(&*disk, store, &sequences, start, |frame, position| replay.frame(&frame, position))?;
-        self.next_partition = replay.finish(report)?;
-        match end {
-            End::Whole(position) => Ok(position),
-            End::Torn(position) => {
-                report.torn_tail = true;
-                Ok(position)
+        let mut damages = Vec::new();
+        let end = loop {
+            match scan::scan(&*disk, store, &sequences, start, |frame, position| replay.frame(&frame, position))? {
+                End::Whole(position) => break position,
+                End::Torn(position) => {
+                    report.torn_tail = true;
+                    break position;
+                }
+                End::Damaged(damage) => {
+                    // Read on, to tell everything that is lost at once.
+                    replay.pass_over();
+                    let resume = damage.resume.filter(|_| damages.len() < PLACES_MAX);
+                    let next = damage.groups.last.unwrap_or(damage.groups.first) + 1;
+                    let end = Position { lsn: next, ..damage.position };
+                    damages.push(damage);
+                    match resume {
+                        Some(next) => start = next,
+                        None => break end,
+                    }
+                }
             }
-            End::Damaged(damage) => Err(self.quarantine(&damage)?),
+        };
+        let passed_over = replay.finish(report)?;
+        self.next_partition = passed_over.next_partition;
+        if !damages.is_empty() {
+            let damage = DamageReport {
+                places: damages.iter().map(|damage| quarantine(&*disk, damage)).collect::<io::Result<_>>()?,
+                missing: passed_over.missing,
+                unplaced: passed_over.unplaced,
+            };
+            disk.sync_dir(QUARANTINE_DIR)?;
+            report.accepted = Some(self.accept(damage)?);
         }
+        Ok(end)
     }
 
-    /// Saves the unreadable bytes, and says what is missing.
-    fn quarantine(&self, damage: &Damage) -> io::Result<OpenError> {
-        let disk = &*self.shared.disk;
-        let Position { segment, at, .. } = damage.position;
-        let quarantined = format!("{QUARANTINE_DIR}/{segment:016}-{at}.wal");
-        let file = disk.open(&quarantined, Open::Empty)?;
-        file.write_at(&damage.bytes, 0)?;
-        file.sync()?;
-        disk.sync_dir(QUARANTINE_DIR)?;
-        let missing = damage.readable_from.iter().filter_map(|(id, &readable)| {
-            let partition = self.applier.partition(*id)?;
-            let from = partition.end();
-            (from < readable).then_some(Missing { at: partition.at, from, to: Some(readable) })
-        });
-        let missing = missing.collect();
-        Ok(OpenError::Damaged { file: wal::segment::path(segment), at, missing, quarantined })
+    /// Whether the operator has named this damage, and no other.
+    fn accept(&self, damage: DamageReport) -> Result<Box<DamageReport>, OpenError> {
+        let damage = Box::new(damage);
+        let accepted: Option<&Loss> = self.shared.config.accept_loss.as_ref();
+        if accepted != Some(&damage.loss()) {
+            return Err(OpenError::Damaged(damage));
+        }
+        tracing::error!(%damage, "started without records that were acknowledged, as accepted");
+        Ok(damage)
     }
+}
+
+/// Saves the bytes that are not understood.
+fn quarantine(disk: &dyn Disk, damage: &Damage) -> io::Result<DamagedPlace> {
+    let Position { segment, at, .. } = damage.position;
+    let quarantined = format!("{QUARANTINE_DIR}/{segment:016}-{at}.wal");
+    let file = disk.open(&quarantined, Open::Empty)?;
+    file.write_at(&damage.bytes, 0)?;
+    file.sync()?;
+    Ok(DamagedPlace { file: wal::segment::path(segment), at, groups: damage.groups, quarantined })
 }

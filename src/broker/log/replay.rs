@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::apply::{Applier, Change, Group};
+use super::loss::Missing;
 use super::partition::Partition;
 use super::queue::Trim;
 use super::recovery::{OpenError, RecoveryReport};
@@ -35,6 +36,17 @@ pub(super) struct Replay<'a> {
     appended: Vec<Appended>,
     frames: u64,
     records: u64,
+    /// Frames before the one at hand could not be read: what depends on them is passed over as well, and counted.
+    passes_over: bool,
+    missing: Vec<Missing>,
+    unplaced: u64,
+}
+
+/// How the store numbers on, and what was passed over.
+pub(super) struct Replayed {
+    pub(super) next_partition: u32,
+    pub(super) missing: Vec<Missing>,
+    pub(super) unplaced: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -49,7 +61,15 @@ impl<'a> Replay<'a> {
             appended: Vec::new(),
             frames: 0,
             records: 0,
+            passes_over: false,
+            missing: Vec::new(),
+            unplaced: 0,
         }
+    }
+
+    /// Frames before the next one could not be read.
+    pub(super) fn pass_over(&mut self) {
+        self.passes_over = true;
     }
 
     /// Replays one frame; the log goes on at `position` after it.
@@ -64,8 +84,11 @@ impl<'a> Replay<'a> {
         };
         self.appended.clear();
         for entry in frame.entries() {
-            self.entry(entry, &mut group)
-                .map_err(|problem| OpenError::Unsupported { lsn: frame.header.lsn, problem })?;
+            let unknown = matches!(entry, Entry::Unsupported { .. });
+            match self.entry(entry, &mut group) {
+                Err(_) if self.passes_over && !unknown => self.unplaced += 1,
+                other => other.map_err(|problem| OpenError::Unsupported { lsn: frame.header.lsn, problem })?,
+            }
         }
         self.settle_created(&mut group);
         group.next_partition = self.next_partition;
@@ -83,12 +106,13 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Applies the rest, and tells what was replayed. The number of the next partition.
-    pub(super) fn finish(mut self, report: &mut RecoveryReport) -> io::Result<u32> {
+    /// Applies the rest, and tells what was replayed.
+    pub(super) fn finish(mut self, report: &mut RecoveryReport) -> io::Result<Replayed> {
         self.apply()?;
         report.groups_replayed = self.frames;
         report.records_replayed = self.records;
-        Ok(self.next_partition)
+        let Self { next_partition, missing, unplaced, .. } = self;
+        Ok(Replayed { next_partition, missing, unplaced })
     }
 
     fn apply(&mut self) -> io::Result<()> {
@@ -110,11 +134,23 @@ impl<'a> Replay<'a> {
     }
 
     fn append(&mut self, partition: u32, base: Offset, batch: &[u8], group: &mut Group) -> Result<(), String> {
-        let partition = self.applier.partition(partition).map(Arc::clone).ok_or("an unknown partition")?;
+        let Some(known) = self.applier.partition(partition) else {
+            if self.passes_over {
+                // Made by a frame that is missing. Its number is never given again.
+                self.next_partition = self.next_partition.max(partition.saturating_add(1));
+            }
+            return Err("an unknown partition".to_owned());
+        };
+        let partition = Arc::clone(known);
         // A copy: the batch must not keep the whole segment in memory.
         let batch = RecordBatch::stored(Bytes::copy_from_slice(batch)).map_err(|problem| problem.to_string())?;
-        if batch.base_offset() != base || partition.end() != base {
+        let end = partition.end();
+        let follows = end == base || (end < base && self.passes_over);
+        if batch.base_offset() != base || !follows {
             return Err("a batch that does not follow the one before it".to_owned());
+        }
+        if end < base {
+            self.missing.push(Missing { at: partition.at, from: end, to: base });
         }
         self.records += u64::from(batch.count());
         self.bytes += batch.len();
@@ -131,7 +167,8 @@ impl<'a> Replay<'a> {
         let known = self.shared.topics.topic(at.topic).map_or(0, |partitions| partitions.len());
         let follows = len64(known + self.created.len()) == u64::from(at.partition);
         let same_topic = self.created.first().is_none_or(|first| first.at.topic == at.topic);
-        if !follows || !same_topic || partition != self.next_partition {
+        let in_order = partition == self.next_partition || (partition > self.next_partition && self.passes_over);
+        if !follows || !same_topic || !in_order {
             return Err("a partition out of order".to_owned());
         }
         self.next_partition = partition + 1;

@@ -128,6 +128,20 @@ impl Index {
         })
     }
 
+    /// The first extent that begins at `position` or later: its position and first offset.
+    pub(in crate::broker::log) fn extent_from(&self, position: u64) -> Option<(u64, Offset)> {
+        let index = self.entries.partition_point(|entry| entry.position < position);
+        self.entries.get(index).map(|entry| (entry.position, entry.first))
+    }
+
+    /// Where the first extent begins that is not the same in both.
+    pub(in crate::broker::log) fn first_difference(&self, other: &Self) -> Option<(u64, Offset)> {
+        let differs = |pair: &(Option<&Entry>, Option<&Entry>)| pair.0 != pair.1;
+        let longest = self.entries.len().max(other.entries.len());
+        let mut pairs = (0..longest).map(|n| (self.entries.get(n), other.entries.get(n)));
+        pairs.find(differs).and_then(|(ours, theirs)| ours.or(theirs)).map(|entry| (entry.position, entry.first))
+    }
+
     pub(in crate::broker::log) fn encode(&self, base: Offset, extent: &Extent) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len() * ENTRY_BYTES + FOOTER_BYTES);
         for entry in &self.entries {

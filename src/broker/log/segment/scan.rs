@@ -38,6 +38,11 @@ impl<'a> Scanner<'a> {
         Ok(Some(batch))
     }
 
+    /// Where the next batch begins.
+    pub(in crate::broker::log) fn position(&self) -> u64 {
+        self.at
+    }
+
     fn have(&mut self, len: usize) -> io::Result<()> {
         if self.ahead.len() >= len {
             return Ok(());

@@ -293,6 +293,11 @@ impl<'a> Frame<'a> {
         (header.payload_crc == crc32c::crc32c(payload)).then_some(Self { header, payload })
     }
 
+    /// Length without padding.
+    pub(in crate::broker::log) fn bytes(&self) -> u64 {
+        len64(HEADER_BYTES + self.payload.len())
+    }
+
     /// Whether the frame follows what is known to come before it.
     pub(in crate::broker::log) fn follows(&self, position: Position) -> bool {
         let Header { segment, lsn, chain, .. } = self.header;

@@ -6,16 +6,15 @@
 //! frame was synced, and the log ends here, whatever can be read behind it. Only of the frames since the last sync this
 //! cannot be known; the mark that an idle log writes keeps that window small.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use uuid::Uuid;
 
-use super::frame::{Entry, Frame, Header, Seal};
+use super::frame::{Frame, Header, Seal};
 use super::{BLOCK_BYTES, Position, segment};
 use crate::broker::disk::{self, Disk, Open};
+use crate::broker::log::loss::Groups;
 use crate::broker::log::wire::{len_usize, len64};
-use crate::names::Offset;
 
 /// A segment is never larger, in bytes.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -35,10 +34,12 @@ pub(in crate::broker::log) enum End {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::broker::log) struct Damage {
     pub(in crate::broker::log) position: Position,
-    /// What the segment holds from there on.
+    /// The frames that are missing.
+    pub(in crate::broker::log) groups: Groups,
+    /// What the segment holds from there on, up to the next frame that can be read.
     pub(in crate::broker::log) bytes: Vec<u8>,
-    /// For the partitions of later frames, the first offset that can still be read.
-    pub(in crate::broker::log) readable_from: BTreeMap<u32, Offset>,
+    /// The next frame that can be read: where to go on for whoever goes on without the missing ones.
+    pub(in crate::broker::log) resume: Option<Position>,
 }
 
 /// Sequence numbers of the segments that are there, ascending.
@@ -74,7 +75,7 @@ pub(in crate::broker::log) fn scan<E: From<io::Error>>(
         other => other?,
     };
     // The segment that the manifest names was prepared before the manifest was written.
-    let prepared = segment::is_prepared(&bytes, store, start.segment);
+    let begun = segment::is_prepared(&bytes, store, start.segment);
     loop {
         while let Some(frame) = frame_at(seal, &bytes, position) {
             let next = frame.next(position);
@@ -90,12 +91,12 @@ pub(in crate::broker::log) fn scan<E: From<io::Error>>(
         (bytes, position) = (next_bytes, continued);
         later.next();
     }
-    let mut ahead = LookAhead { seal, position, durable: false, torn: false, readable_from: BTreeMap::new() };
+    let mut ahead = LookAhead { seal, position, durable: false, torn: false, last: None, resume: None };
     ahead.look(&bytes, len_usize(position.at), position.segment);
     for sequence in later {
         ahead.look(&read(disk, sequence)?, BLOCK_BYTES, sequence);
     }
-    Ok(ahead.verdict(prepared, &bytes))
+    Ok(ahead.verdict(begun || position != start, &bytes))
 }
 
 fn frame_at(seal: Seal, bytes: &[u8], position: Position) -> Option<Frame<'_>> {
@@ -111,7 +112,10 @@ struct LookAhead {
     durable: bool,
     /// There is something.
     torn: bool,
-    readable_from: BTreeMap<u32, Offset>,
+    /// The largest number that a frame's header has.
+    last: Option<u64>,
+    /// The first whole frame.
+    resume: Option<Position>,
 }
 
 impl LookAhead {
@@ -123,29 +127,34 @@ impl LookAhead {
             }
             self.torn = true;
             self.durable |= header.durable_lsn >= self.position.lsn;
+            self.last = self.last.max(Some(header.lsn));
             let start = from + block.0 * BLOCK_BYTES;
-            if let Some(frame) = Frame::parse(self.seal, &bytes[start..]) {
-                self.note_offsets(&frame);
+            if self.resume.is_none() && Frame::parse(self.seal, &bytes[start..]).is_some() {
+                let (lsn, chain) = (header.lsn, header.chain);
+                self.resume = Some(Position { segment, at: len64(start), lsn, chain });
             }
         }
     }
 
-    fn note_offsets(&mut self, frame: &Frame<'_>) {
-        for entry in frame.entries() {
-            if let Entry::Append { partition, base, .. } = entry {
-                self.readable_from.entry(partition).or_insert(base);
-            }
-        }
-    }
-
-    fn verdict(self, prepared: bool, bytes: &[u8]) -> End {
-        if self.durable || !prepared {
-            let bytes = bytes.get(len_usize(self.position.at)..).unwrap_or_default().to_vec();
-            End::Damaged(Damage { position: self.position, bytes, readable_from: self.readable_from })
+    fn verdict(self, begun: bool, bytes: &[u8]) -> End {
+        if self.durable || !begun {
+            End::Damaged(self.damage(bytes))
         } else if self.torn {
             End::Torn(self.position)
         } else {
             End::Whole(self.position)
+        }
+    }
+
+    fn damage(self, bytes: &[u8]) -> Damage {
+        let Position { segment, at, lsn, .. } = self.position;
+        let last = self.resume.map(|next| next.lsn - 1).or(self.last);
+        let end = self.resume.filter(|next| next.segment == segment).map_or(bytes.len(), |next| len_usize(next.at));
+        Damage {
+            position: self.position,
+            groups: Groups { first: lsn, last: last.map(|last| last.max(lsn)) },
+            bytes: bytes.get(len_usize(at)..end).unwrap_or_default().to_vec(),
+            resume: self.resume,
         }
     }
 }
