@@ -183,3 +183,88 @@ pub(in crate::broker::log) fn rebuild(open: &OpenSegment, extent: &Extent) -> io
     }
     Ok(index)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::sync::{Arc, OnceLock};
+
+    use super::super::SegmentKey;
+    use super::*;
+    use crate::broker::conformance;
+    use crate::broker::disk::sim::SimDisk;
+    use crate::broker::disk::{Disk, File, Open};
+    use crate::broker::engine::Bounds;
+    use crate::names::{TopicId, TopicPartition};
+
+    /// A disk on which a compaction is over just when somebody opens the old file.
+    struct Switching {
+        disk: SimDisk,
+        switch: OnceLock<(Arc<Partition>, Arc<Segment>, Arc<Segment>)>,
+    }
+
+    impl Disk for Switching {
+        fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn File>> {
+            if let Some((partition, old, new)) = self.switch.get()
+                && path == old.key().log_path()
+            {
+                assert!(partition.replace(&[Arc::clone(old)], new));
+                self.disk.remove(path)?;
+            }
+            self.disk.open(path, how)
+        }
+        fn create_dir(&self, path: &str) -> io::Result<()> {
+            self.disk.create_dir(path)
+        }
+        fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+            self.disk.list(dir)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.disk.rename(from, to)
+        }
+        fn remove(&self, path: &str) -> io::Result<()> {
+            self.disk.remove(path)
+        }
+        fn sync_dir(&self, path: &str) -> io::Result<()> {
+            self.disk.sync_dir(path)
+        }
+        fn free_bytes(&self) -> io::Result<u64> {
+            self.disk.free_bytes()
+        }
+        fn lock(&self, path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
+            self.disk.lock(path)
+        }
+    }
+
+    /// A sealed segment of one batch of two records.
+    fn sealed(disk: &SimDisk, generation: u32) -> Arc<Segment> {
+        let key = SegmentKey { partition: 0, base: Offset(0), generation };
+        let batch = conformance::batch(&["a", "b"]);
+        let mut bytes = Vec::new();
+        batch.write_to(&mut bytes);
+        disk.open(&key.log_path(), Open::Empty).unwrap().write_at(&bytes, 0).unwrap();
+        let segment = Segment::new(key);
+        segment.grew([(BatchFacts::of(&batch), &bytes[..])], Timestamp(0));
+        drop(segment.seal());
+        Arc::new(segment)
+    }
+
+    #[test]
+    fn a_reader_whose_segment_is_compacted_before_it_opens_the_file_finds_the_records_in_the_new_one() {
+        for by_time in [false, true] {
+            let disk = SimDisk::new();
+            let (old, new) = (sealed(&disk, 0), sealed(&disk, 1));
+            let at = TopicPartition { topic: TopicId(uuid::Uuid::nil()), partition: 0 };
+            let bounds = Bounds { start: Offset(0), end: Offset(2) };
+            let partition = Arc::new(Partition::new(0, at, bounds, vec![Arc::clone(&old)]));
+            let switching = Switching { disk, switch: OnceLock::new() };
+            assert!(switching.switch.set((Arc::clone(&partition), old, new)).is_ok());
+            let files = Files::new(Arc::new(switching), 4);
+            if by_time {
+                assert_eq!(find_time(&partition, &files, Timestamp(0)), Ok(Some(Offset(0))));
+            } else {
+                assert_eq!(read(&partition, &files, Offset(1), 100), Ok(vec![conformance::batch(&["a", "b"])]));
+            }
+        }
+    }
+}
