@@ -112,7 +112,10 @@ async fn the_store_can_be_looked_at_beside_the_server_and_without_it_and_damage_
 
     let beside = ended(&place.run(&["log", "verify"]), 0);
     assert!(beside.contains("in use by a running server") && beside.contains("Sound: "), "{beside}");
-    let listed = succeeded(&place.run(&["log", "ls"]));
+    let mut listed = succeeded(&place.run(&["log", "ls"]));
+    while !listed.contains("orders") {
+        listed = succeeded(&place.run(&["log", "ls"])); // the copy of the catalog reaches its files half a second later
+    }
     let line: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!((line[1], line[2], line[3], line[7]), ("0", "0", "50", "orders"), "{listed}");
     let dumped = succeeded(&place.run(&["log", "dump", "orders", "--from", "7", "--count", "2"]));
