@@ -34,7 +34,7 @@ use super::wal::{self, BLOCK_BYTES, Position, scan};
 use super::wire::len64;
 use super::{Counters, Log, Shared, apply, maintenance, scrub, spawn, topics, watch};
 use crate::broker::disk::{Disk, Open};
-use crate::broker::engine::Bounds;
+use crate::broker::engine::{Appended, Bounds};
 use crate::broker::idempotency::Idempotency;
 use crate::clock::Clock;
 
@@ -194,7 +194,12 @@ impl Recovery {
         let newest = sequences.last().copied().unwrap_or(0).max(manifest.position.segment);
         let (store, segment_bytes) = (manifest.store, config.wal_segment_bytes);
         let mut keys = Idempotency::new(config.idempotency);
-        manifest.keys.into_iter().for_each(|(key, seen)| keys.insert(key, seen));
+        // The manifest's keys may be ahead of its segments. The log says those again; if it has lost them, they must not be
+        // answered with.
+        let next: HashMap<_, _> = manifest.partitions.iter().map(|known| (known.at, known.next)).collect();
+        let is_applied = |run: &Appended| next.get(&run.to).is_some_and(|next| run.first < *next);
+        let applied = manifest.keys.into_iter().filter(|(_, seen)| seen.appended.iter().all(is_applied));
+        applied.for_each(|(key, seen)| keys.insert(key, seen));
         let shared = Arc::new(Shared {
             topics: topics::Topics::default(),
             queue: Queue::new(config.queue_bytes_max),

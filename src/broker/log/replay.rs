@@ -83,7 +83,13 @@ impl<'a> Replay<'a> {
             frame_bytes: 0,
         };
         self.appended.clear();
+        let unplaced = self.unplaced;
         for entry in frame.entries() {
+            // A key answers with the appends before it; not all of them may have a place any more.
+            if self.unplaced > unplaced && matches!(entry, Entry::IdempotencyKey(_)) {
+                self.unplaced += 1;
+                continue;
+            }
             let unknown = matches!(entry, Entry::Unsupported { .. });
             match self.entry(entry, &mut group) {
                 Err(_) if self.passes_over && !unknown => self.unplaced += 1,

@@ -246,13 +246,25 @@ impl<'a> Work<'a> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
         let newest = group.iter().map(|segment| segment.generation).max().unwrap_or(0);
         let key = SegmentKey { generation: newest.saturating_add(1), ..first.key() };
-        let written = self.write(key, group, pass, last.extent().next);
-        let switched = written.and_then(|segment| self.switch(group, segment));
-        if matches!(switched, Err(Halt::Full | Halt::Unreadable(..)) | Ok(false)) {
-            remove(self.shared, &key.index_path());
-            remove(self.shared, &key.log_path());
+        let switched = match self.write(key, group, pass, last.extent().next) {
+            // Whether the applier has taken it may not be known; then the next start finds out.
+            Ok(segment) => self.switch(group, segment)?,
+            Err(halt) => {
+                self.discard(key);
+                return Err(halt);
+            }
+        };
+        if switched {
+            return Ok(());
         }
-        if switched? { Ok(()) } else { Err(Halt::Moot) }
+        self.discard(key);
+        Err(Halt::Moot)
+    }
+
+    /// Removes files that nobody has heard of.
+    fn discard(&self, key: SegmentKey) {
+        remove(self.shared, &key.index_path());
+        remove(self.shared, &key.log_path());
     }
 
     fn write(
@@ -294,7 +306,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Every batch of a segment, with pauses.
+    /// Every batch of a segment, with pauses. Batch offsets have no checksum of their own: what is out of order is damage,
+    /// and must not decide which records stay.
     fn scan(
         &mut self,
         segment: &Arc<Segment>,
@@ -302,7 +315,13 @@ impl<'a> Work<'a> {
     ) -> Result<(), Halt> {
         let open = self.shared.files.get(segment.key()).map_err(|error| self.unreadable(segment, error))?;
         let mut scanner = Scanner::new(&*open.file, 0, segment.extent().bytes, STEP_BYTES);
+        let (mut expected, end) = (segment.base, segment.extent().next);
         while let Some(batch) = scanner.next().map_err(|error| self.unreadable(segment, error))? {
+            if batch.base_offset() < expected || batch.next_offset() > end {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "a batch out of order");
+                return Err(self.unreadable(segment, error));
+            }
+            expected = batch.next_offset();
             each(self, &batch)?;
             self.moved += batch.len();
             if self.moved >= STEP_BYTES {
