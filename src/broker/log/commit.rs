@@ -132,6 +132,9 @@ impl Committer {
         self.settle()?;
         if self.writer.wants_mark() {
             self.writer.mark(&mut self.frame, self.shared.clock.now())?;
+        }
+        // A mark that an idle log wrote before counts too: a clean end leaves nothing to replay.
+        if self.writer.is_ahead() {
             self.writer.sync()?;
             self.hand_over(0);
         }

@@ -46,7 +46,7 @@ impl Writer {
     pub(in crate::broker::log) fn reserve(&mut self, bytes: usize) -> io::Result<()> {
         if !self.has_room(bytes) {
             // A mark is not synced on its own; nothing may follow it in another file before it is durable.
-            if self.position.lsn - 1 > self.durable {
+            if self.is_ahead() {
                 // Not to be tried again, whatever the reason: the caller must not take it for a full disk.
                 self.sync().map_err(io::Error::other)?;
             }
@@ -60,6 +60,11 @@ impl Writer {
     /// Whether the log does not yet say that its last frame is durable. A new segment is not begun for it.
     pub(in crate::broker::log) fn wants_mark(&self) -> bool {
         self.recorded < self.durable && self.has_room(BLOCK_BYTES)
+    }
+
+    /// Whether something was written that is not durable.
+    pub(in crate::broker::log) fn is_ahead(&self) -> bool {
+        self.position.lsn - 1 > self.durable
     }
 
     /// Writes an empty frame, so that recovery can tell a durable last frame that rotted from one that was never whole.
