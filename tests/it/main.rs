@@ -29,6 +29,7 @@ mod produce;
 mod provision;
 mod read;
 mod readme;
+mod retention;
 mod stream;
 mod tidy;
 mod tls;
