@@ -77,6 +77,11 @@ fn describe() {
     describe_counter!("weir_engine_groups_total", "Commit groups written");
     describe_gauge!("weir_engine_sync_p50_seconds", Unit::Seconds, "Median time of one sync to stable storage");
     describe_gauge!("weir_engine_sync_p99_seconds", Unit::Seconds, "99th percentile of the same");
+    describe_gauge!("weir_engine_free_bytes", Unit::Bytes, "Bytes that the disk of the records has left");
+    describe_gauge!(
+        "weir_engine_room",
+        "2 when everything is taken, 1 when no topics are made, 0 when no records are taken"
+    );
     describe_gauge!("weir_ready", "1 when this instance takes work, else 0");
 }
 

@@ -12,8 +12,8 @@ pub use super::log::{DamageReport, DamagedPlace, EngineConfig, Groups, Loss, Mis
 use super::disk::Disk;
 use super::disk::real::RealDisk;
 use super::engine::{
-    Ack, AdminError, Bounds, Capabilities, Commit, CommitError, Engine, EngineStats, FetchError, Fetched, TopicSpec,
-    Watch,
+    Ack, AdminError, Bounds, Capabilities, Commit, CommitError, Engine, EngineStats, FetchError, Fetched, Room,
+    TopicSpec, Watch,
 };
 use super::log::{self, Log, Partition, Refused, Request, Shared};
 use crate::clock::{Clock, Timestamp};
@@ -105,6 +105,9 @@ impl Engine for EmbeddedEngine {
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), AdminError> {
         let known = self.shared().topics.topic(spec.id).map_or(0, |partitions| partitions.len());
         if self.shared().is_stopped() || u32::try_from(known) != Ok(spec.partitions) {
+            if self.shared().room() != Room::Ample && !self.shared().is_stopped() {
+                return Err(AdminError::ReadOnly);
+            }
             let spec = spec.clone();
             self.administer(|reply| Request::Ensure { spec, reply }).await?;
         }

@@ -221,6 +221,10 @@ pub struct EngineStats {
     pub scrubbed_bytes: u64,
     /// What that found to be damaged.
     pub damaged: Vec<DamagedRange>,
+    /// Whether the storage still takes everything.
+    pub room: Room,
+    /// Bytes that the storage has left, where the engine knows.
+    pub free_bytes: Option<u64>,
 }
 
 /// Stored records that are not what was written.
@@ -232,6 +236,18 @@ pub struct DamagedRange {
     pub from: Offset,
     /// Offset after the last one.
     pub to: Offset,
+}
+
+/// How much the storage still takes. Reading and deleting always go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Room {
+    /// Everything.
+    #[default]
+    Ample,
+    /// Records, but no new partitions.
+    Short,
+    /// Nothing.
+    Full,
 }
 
 /// Why a commit failed.

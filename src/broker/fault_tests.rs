@@ -7,10 +7,11 @@ use rustix::io::Errno;
 
 use super::conformance::{commit, write};
 use super::crash_tests::{at, clock, read_all, tiny, topic};
+use super::disk::Disk as _;
 use super::disk::fault::{Fault, FaultyDisk, Operation};
 use super::disk::sim::{Loss, SimDisk};
 use super::embedded::{EmbeddedEngine, EngineConfig};
-use super::engine::{CommitError, Engine, FetchError, TopicSpec};
+use super::engine::{AdminError, CommitError, Engine, FetchError, Room, TopicSpec};
 
 struct Setup {
     sim: SimDisk,
@@ -160,6 +161,58 @@ async fn too_little_free_space_makes_the_engine_read_only_but_topics_can_be_dele
     .await
     .expect("space is back");
     assert_eq!(s.append("x").await, Err(CommitError::UnknownPartition(at(1, 0))));
+}
+
+#[tokio::test]
+async fn a_disk_that_gets_short_takes_records_but_no_new_topics() {
+    let sim = SimDisk::new();
+    let disk = FaultyDisk::new(sim);
+    disk.pretend_free_bytes(Some(4999));
+    let config = EngineConfig { free_bytes_min: 1000, free_bytes_short: 5000, ..tiny() };
+    let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), config, clock()).unwrap();
+    let becomes = async |room| {
+        let change = async {
+            while engine.stats().room != room {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), change).await.expect("somebody looks every second");
+    };
+    becomes(Room::Short).await;
+    assert_eq!(engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await, Err(AdminError::ReadOnly));
+    disk.pretend_free_bytes(Some(7000));
+    becomes(Room::Ample).await;
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.unwrap();
+    disk.pretend_free_bytes(Some(4999));
+    becomes(Room::Short).await;
+    engine.ensure_topic(&TopicSpec::new(topic(1), 1)).await.expect("it is there already");
+    engine.commit(commit([write(at(1, 0), &["taken"])])).await.unwrap();
+    disk.pretend_free_bytes(Some(999));
+    becomes(Room::Full).await;
+    assert_eq!(engine.stats().free_bytes, Some(999));
+    assert_eq!(engine.commit(commit([write(at(1, 0), &["refused"])])).await, Err(CommitError::ReadOnly));
+}
+
+#[tokio::test]
+async fn the_ballast_is_made_while_there_is_room_and_again_after_it_was_needed() {
+    let sim = SimDisk::new();
+    let disk = FaultyDisk::new(sim.clone());
+    let config = EngineConfig { free_bytes_short: 5000, ballast_bytes: 3000, ..tiny() };
+    let (engine, _) = EmbeddedEngine::open_on(Arc::new(disk.clone()), config, clock()).unwrap();
+    let ballast = || sim.paths("ballast").len();
+    disk.pretend_free_bytes(Some(9000));
+    engine.maintain().await.unwrap();
+    assert_eq!(ballast(), 0, "it would cross the mark itself");
+    disk.pretend_free_bytes(Some(10_000));
+    engine.maintain().await.unwrap();
+    assert_eq!((ballast(), sim.read("ballast").len()), (1, 3000));
+    sim.remove("ballast").unwrap();
+    disk.pretend_free_bytes(Some(7000));
+    engine.maintain().await.unwrap();
+    assert_eq!(ballast(), 0, "whoever removed it needs the room");
+    disk.pretend_free_bytes(Some(20_000));
+    engine.maintain().await.unwrap();
+    assert_eq!(ballast(), 1);
 }
 
 #[tokio::test]

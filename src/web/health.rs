@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::auth::Caller;
 use super::problem::Problem;
 use super::state::WebState;
+use crate::broker::engine::Room;
 use crate::catalog::access::ReadMetrics;
 use crate::telemetry;
 
@@ -40,16 +41,20 @@ struct Readiness {
     log_fault: Option<String>,
     /// Some stored records cannot be read; all others can.
     damaged: bool,
+    /// What its disk still takes.
+    room: Room,
     /// Without the database records flow on by the local view; only changes have to wait.
     postgres: bool,
 }
 
 impl Readiness {
     async fn of(state: &WebState) -> Self {
+        let stats = state.engine.stats();
         Self {
             draining: state.shutdown.token.is_cancelled(),
             log_fault: state.engine.fault(),
-            damaged: !state.engine.stats().damaged.is_empty(),
+            damaged: !stats.damaged.is_empty(),
+            room: stats.room,
             postgres: state.catalog.healthy().await,
         }
     }
@@ -64,6 +69,7 @@ impl Readiness {
             (_, true, _) => "unavailable",
             (_, _, false) => "degraded",
             _ if self.damaged => "degraded",
+            _ if self.room == Room::Full => "degraded",
             _ => "ready",
         }
     }
@@ -76,7 +82,12 @@ impl Readiness {
             (None, false) => "ok",
         };
         let postgres = if self.postgres { "ok" } else { "unreachable" };
-        json!({ "log": log, "postgres": postgres })
+        let disk = match self.room {
+            Room::Ample => "ok",
+            Room::Short => "short",
+            Room::Full => "full",
+        };
+        json!({ "log": log, "disk": disk, "postgres": postgres })
     }
 }
 
@@ -106,6 +117,14 @@ async fn exposition(state: &WebState) -> Response {
     metrics::gauge!("weir_engine_sync_p99_seconds").set(stats.sync_p99.as_secs_f64());
     metrics::gauge!("weir_engine_damaged_ranges").set(approximate(stats.damaged.len() as u64));
     metrics::counter!("weir_engine_scrubbed_bytes_total").absolute(stats.scrubbed_bytes);
+    if let Some(free) = stats.free_bytes {
+        metrics::gauge!("weir_engine_free_bytes").set(approximate(free));
+    }
+    metrics::gauge!("weir_engine_room").set(match stats.room {
+        Room::Ample => 2.0,
+        Room::Short => 1.0,
+        Room::Full => 0.0,
+    });
     metrics::counter!("weir_engine_records_total").absolute(stats.records_committed);
     metrics::counter!("weir_engine_bytes_total").absolute(stats.bytes_committed);
     metrics::counter!("weir_engine_groups_total").absolute(stats.groups);
@@ -122,11 +141,11 @@ fn approximate(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Readiness;
+    use super::{Readiness, Room};
 
     fn readiness(draining: bool, fault: bool, postgres: bool) -> Readiness {
         let log_fault = fault.then(|| "disk failed: /dev/sda".to_owned());
-        Readiness { draining, log_fault, damaged: false, postgres }
+        Readiness { draining, log_fault, damaged: false, room: Room::Ample, postgres }
     }
 
     #[test]
@@ -136,6 +155,8 @@ mod tests {
         assert_eq!(readiness(false, false, false).status(), "degraded");
         assert!(!readiness(false, true, true).ready());
         assert!(!readiness(true, false, true).ready());
+        let full = Readiness { room: Room::Full, ..readiness(false, false, true) };
+        assert!(full.ready() && full.status() == "degraded", "what is there can be read");
     }
 
     #[test]
@@ -149,6 +170,6 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_without_the_machines_details() {
         let text = readiness(false, true, false).checks().to_string();
-        assert_eq!(text, r#"{"log":"failed","postgres":"unreachable"}"#);
+        assert_eq!(text, r#"{"log":"failed","disk":"ok","postgres":"unreachable"}"#);
     }
 }

@@ -163,6 +163,10 @@ impl Disk for FaultyDisk {
         self.plan.lock().free_bytes.map_or_else(|| self.inner.free_bytes(), Ok)
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        self.inner.total_bytes()
+    }
+
     fn lock(&self, path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         self.inner.lock(path)
     }
@@ -188,6 +192,10 @@ impl File for FaultyFile {
         self.disk.wait_while_held();
         self.disk.check(Operation::Sync, &self.path)?;
         self.inner.sync()
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.inner.reserve(bytes)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -47,6 +47,9 @@ pub trait Disk: Send + Sync + 'static {
     /// Bytes that can still be written.
     fn free_bytes(&self) -> io::Result<u64>;
 
+    /// Size of the whole disk in bytes.
+    fn total_bytes(&self) -> io::Result<u64>;
+
     /// Takes the lock at `path`, held until the answer is dropped; [`io::ErrorKind::WouldBlock`] if somebody has it.
     fn lock(&self, path: &str) -> io::Result<Box<dyn Any + Send + Sync>>;
 }
@@ -62,6 +65,9 @@ pub trait File: Send + Sync {
     /// Makes what was written durable, with the length. An error is final: never ask again (the page cache may have
     /// dropped what it could not write).
     fn sync(&self) -> io::Result<()>;
+
+    /// Takes room on the disk for this many bytes.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
 
     /// Cuts or lengthens the file; new bytes are zero.
     fn set_len(&self, len: u64) -> io::Result<()>;

@@ -79,6 +79,10 @@ impl Disk for ReadOnlyDisk {
         Ok(0)
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
     fn lock(&self, _path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         refused()
     }
@@ -101,6 +105,10 @@ impl File for ReadOnlyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        refused()
+    }
+
+    fn reserve(&self, _bytes: u64) -> io::Result<()> {
         refused()
     }
 

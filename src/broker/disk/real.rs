@@ -69,6 +69,11 @@ impl Disk for RealDisk {
         Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        let figures = rustix::fs::statvfs(&self.root)?;
+        Ok(figures.f_blocks.saturating_mul(figures.f_frsize))
+    }
+
     fn lock(&self, path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.path(path))?;
         file.try_lock().map_err(|e| match e {
@@ -97,6 +102,10 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -308,6 +308,10 @@ impl Disk for SimDisk {
         Ok(u64::MAX)
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn lock(&self, _path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         let mut state = self.0.lock();
         if std::mem::replace(&mut state.locked, true) {
@@ -365,6 +369,10 @@ impl File for SimFile {
             }
         }
         Ok(())
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

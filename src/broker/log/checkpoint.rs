@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -13,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::Shared;
 use super::manifest::{KnownPartition, Manifest};
 use super::segment::{self, SegmentKey};
+use super::space;
 use super::wal::Position;
 use crate::broker::disk::Open;
 
@@ -106,14 +106,6 @@ impl Slot {
             None => Next::Nothing,
         }
     }
-
-    /// Waits, unless the engine stops.
-    fn pause(&self, patience: Duration) {
-        let mut state = self.state.lock();
-        if !state.finished && !state.aborted {
-            self.changed.wait_for(&mut state, patience);
-        }
-    }
 }
 
 enum Next {
@@ -140,15 +132,18 @@ impl Checkpointer {
     /// The loop; ends when nothing follows.
     pub(super) fn run(mut self) -> io::Result<()> {
         loop {
-            self.check_space()?;
-            match self.shared.checkpoints.take(SPACE_CHECK_EVERY) {
-                Next::Snapshot(snapshot) => {
-                    self.checkpoint(snapshot)?;
-                    self.remove_garbage();
-                }
-                Next::Nothing => self.remove_garbage(),
+            space::look(&self.shared)?;
+            // A checkpoint does not wait for removals: they go on between two.
+            let patience = if self.garbage.is_empty() { SPACE_CHECK_EVERY } else { PAUSE_BETWEEN_STEPS };
+            match self.shared.checkpoints.take(patience) {
+                Next::Snapshot(snapshot) => self.checkpoint(snapshot)?,
+                Next::Nothing => self.remove_some(),
                 Next::End => break,
             }
+        }
+        // At a clean end nobody writes any more, so nothing is paced.
+        while !self.garbage.is_empty() && !self.shared.is_stopped() {
+            self.remove_some();
         }
         // The last of the threads that a clean end waits for.
         self.shared.pool.stop();
@@ -199,45 +194,33 @@ impl Checkpointer {
         all
     }
 
-    /// The manifest says that nobody needs them. What cannot be removed now is tried again at the next start.
-    fn remove_garbage(&mut self) {
-        let disk = Arc::clone(&self.shared.disk);
-        while !self.garbage.is_empty() && !self.shared.is_stopped() {
-            let step = self.garbage.len().min(REMOVALS_PER_STEP);
-            let removed: Vec<_> = self.garbage.drain(..step).collect();
-            for key in removed {
-                // A reader that was under way may have opened it again.
-                self.shared.files.forget(key);
-                warn(&key.log_path(), self.cut_down(&key.log_path()));
-                self.emptied_dirs.insert(key.partition.to_le_bytes()[0]);
-                warn(&key.index_path(), disk.remove(&key.index_path()));
-                warn(&key.log_path(), disk.remove(&key.log_path()));
+    /// One step. The manifest says that nobody needs them; what cannot be removed now is tried again at the next start.
+    fn remove_some(&mut self) {
+        for _ in 0..REMOVALS_PER_STEP {
+            let Some(&key) = self.garbage.last() else { return };
+            // A reader that was under way may have opened it again.
+            self.shared.files.forget(key);
+            match self.cut_down(&key.log_path()) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => warn(&key.log_path(), Err(error)),
             }
-            self.shared.checkpoints.pause(PAUSE_BETWEEN_STEPS);
+            self.garbage.pop();
+            self.emptied_dirs.insert(key.partition.to_le_bytes()[0]);
+            let disk = &*self.shared.disk;
+            warn(&key.index_path(), disk.remove(&key.index_path()));
+            warn(&key.log_path(), disk.remove(&key.log_path()));
         }
     }
 
-    fn cut_down(&self, path: &str) -> io::Result<()> {
+    /// Takes a step off a large file; whether it was one.
+    fn cut_down(&self, path: &str) -> io::Result<bool> {
         let file = self.shared.disk.open(path, Open::Existing)?;
-        let mut len = file.size()?;
-        while len > CUT_BYTES && !self.shared.is_stopped() {
-            len -= CUT_BYTES;
-            file.set_len(len)?;
-            self.shared.checkpoints.pause(PAUSE_BETWEEN_STEPS);
+        let len = file.size()?;
+        if len > CUT_BYTES {
+            file.set_len(len - CUT_BYTES)?;
         }
-        Ok(())
-    }
-
-    fn check_space(&self) -> io::Result<()> {
-        let (free, least) = (self.shared.disk.free_bytes()?, self.shared.config.free_bytes_min);
-        let was = self.shared.read_only.load(Ordering::SeqCst);
-        // A quarter more to come back, so that it does not flap.
-        let now = free < if was { least.saturating_add(least / 4) } else { least };
-        if was != now {
-            tracing::warn!(free_bytes = free, read_only = now, "the storage's free space crossed its limit");
-            self.shared.read_only.store(now, Ordering::SeqCst);
-        }
-        Ok(())
+        Ok(len > CUT_BYTES)
     }
 }
 

@@ -41,8 +41,13 @@ pub struct EngineConfig {
     pub scrub_bytes_per_second: u64,
     /// Segment files kept open.
     pub open_files_max: usize,
-    /// With less free space the engine takes no records; reading and deleting go on.
+    /// With less free space than this, or 3 % of the disk if that is less, the engine takes no records; reading and deleting
+    /// go on.
     pub free_bytes_min: u64,
+    /// With less free space than this, or a tenth of the disk if that is less, no partitions are added.
+    pub free_bytes_short: u64,
+    /// Size of a file that an operator can remove to make room on a full disk; 0 for none.
+    pub ballast_bytes: u64,
     /// Reads of old records that may be on the disk at once.
     pub cold_reads_max: usize,
     /// Bounds of the idempotency keys.
@@ -69,7 +74,9 @@ impl Default for EngineConfig {
             compaction_map_bytes: 64 << 20,
             scrub_bytes_per_second: 5 << 20,
             open_files_max: 1024,
-            free_bytes_min: 512 << 20,
+            free_bytes_min: 1 << 30,
+            free_bytes_short: 5 << 30,
+            ballast_bytes: 256 << 20,
             cold_reads_max: 16,
             idempotency: IdempotencyLimits::default(),
             accept_loss: None,
@@ -94,6 +101,8 @@ impl EngineConfig {
             compaction_map_bytes: 1 << 20,
             scrub_bytes_per_second: 0,
             free_bytes_min: 0,
+            free_bytes_short: 0,
+            ballast_bytes: 0,
             open_files_max: 64,
             ..Self::default()
         }

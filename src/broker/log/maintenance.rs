@@ -14,7 +14,7 @@ use super::partition::Partition;
 use super::queue::{Refused, Request, Trim};
 use super::retention;
 use super::segment::Extent;
-use super::{Shared, compact};
+use super::{Shared, compact, space};
 use crate::broker::engine::{AdminError, TopicSettings};
 use crate::clock::Timestamp;
 
@@ -27,33 +27,54 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Paces the maintenance thread and lets only one run go on at a time.
 #[derive(Default)]
 pub(super) struct Pace {
-    stopped: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
     running: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    stopped: bool,
+    hurry: bool,
 }
 
 impl Pace {
     /// Waits; whether to go on.
     pub(super) fn wait(&self, time: Duration) -> bool {
-        let mut stopped = self.stopped.lock();
+        self.wait_unless(time, |_| false)
+    }
+
+    /// Waits for the next round, not so long if it is wanted earlier; whether to go on.
+    fn next_round(&self, time: Duration) -> bool {
+        self.wait_unless(time, |state| std::mem::take(&mut state.hurry))
+    }
+
+    fn wait_unless(&self, time: Duration, over: impl Fn(&mut State) -> bool) -> bool {
+        let mut state = self.state.lock();
         let deadline = Instant::now() + time;
-        while !*stopped && !self.changed.wait_until(&mut stopped, deadline).timed_out() {}
-        !*stopped
+        while !state.stopped && !over(&mut state) && !self.changed.wait_until(&mut state, deadline).timed_out() {}
+        !state.stopped
+    }
+
+    /// Has the next run begin now.
+    pub(super) fn hurry(&self) {
+        self.state.lock().hurry = true;
+        self.changed.notify_all();
     }
 
     pub(super) fn stop(&self) {
-        *self.stopped.lock() = true;
+        self.state.lock().stopped = true;
         self.changed.notify_all();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        *self.stopped.lock()
+        self.state.lock().stopped
     }
 }
 
 /// The loop of the maintenance thread.
 pub(super) fn run(shared: &Shared) {
-    while shared.maintenance.wait(shared.config.maintenance_every) {
+    while shared.maintenance.next_round(shared.config.maintenance_every) {
         if let Err(error) = run_once(shared) {
             tracing::debug!(%error, "maintenance was put off");
         }
@@ -81,6 +102,10 @@ pub(in crate::broker) fn run_once(shared: &Shared) -> Result<(), AdminError> {
         bounded.into_iter().filter_map(|(partition, settings)| new_start(partition, &settings, now)).collect();
     for starts in starts.chunks(PARTITIONS_PER_REQUEST) {
         carry_out(shared, Vec::new(), starts.to_vec())?;
+    }
+    if let Err(error) = space::keep_ballast(shared) {
+        // Only whoever meets a full disk would miss it.
+        tracing::warn!(%error, "the ballast could not be made");
     }
     compact::run(shared);
     Ok(())

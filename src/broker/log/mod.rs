@@ -31,6 +31,7 @@ mod replay;
 mod retention;
 mod scrub;
 mod segment;
+mod space;
 mod topics;
 mod wal;
 mod watch;
@@ -83,6 +84,7 @@ pub(super) struct Shared {
     maintenance: maintenance::Pace,
     compactor: Mutex<compact::Compactor>,
     damage: scrub::Damage,
+    space: space::Space,
     keys: Mutex<Idempotency>,
     /// Why nothing goes on, for good.
     fault: OnceLock<String>,
@@ -157,6 +159,8 @@ impl Shared {
             stored_bytes,
             scrubbed_bytes: self.damage.scrubbed_bytes(),
             damaged: self.damage.ranges(self),
+            room: self.room(),
+            free_bytes: self.space.free_bytes(),
         }
     }
 

@@ -32,7 +32,7 @@ use super::wal::scan::{Damage, End};
 use super::wal::writer::Writer;
 use super::wal::{self, BLOCK_BYTES, Position, scan};
 use super::wire::len64;
-use super::{Counters, Log, Shared, apply, maintenance, scrub, spawn, topics, watch};
+use super::{Counters, Log, Shared, apply, maintenance, scrub, space, spawn, topics, watch};
 use crate::broker::disk::{Disk, Open};
 use crate::broker::engine::{Appended, Bounds};
 use crate::broker::idempotency::Idempotency;
@@ -210,6 +210,7 @@ impl Recovery {
             maintenance: maintenance::Pace::default(),
             compactor: Mutex::default(),
             damage: scrub::Damage::default(),
+            space: space::Space::default(),
             files: Files::new(Arc::clone(&disk), config.open_files_max),
             keys: Mutex::new(keys),
             fault: OnceLock::new(),

@@ -231,6 +231,9 @@ mod tests {
         fn free_bytes(&self) -> io::Result<u64> {
             self.disk.free_bytes()
         }
+        fn total_bytes(&self) -> io::Result<u64> {
+            self.disk.total_bytes()
+        }
         fn lock(&self, path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
             self.disk.lock(path)
         }
