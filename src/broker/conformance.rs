@@ -277,6 +277,76 @@ pub(crate) async fn a_relaxed_topic_keeps_what_it_acknowledged_and_shows_it_soon
     assert_eq!(f.values(at).await, ["a", "b", "c"]);
 }
 
+/// A batch that a producer has numbered.
+pub(crate) fn numbered(to: TopicPartition, (id, epoch, sequence): (i64, i16, i32), values: &[&str]) -> Write {
+    Write { batch: batch(values).with_producer(id, epoch, sequence), ..write(to, values) }
+}
+
+pub(crate) async fn a_numbered_batch_is_appended_once_and_in_order(f: Fixture) {
+    let at = f.partition().await;
+    let send = async |numbers, values: &[&str]| f.engine.commit(commit([numbered(at, numbers, values)])).await;
+    let first = send((7, 0, 40), &["a", "b"]).await.unwrap();
+    f.append(at, &["other"]).await;
+    assert_eq!(send((7, 0, 40), &["a", "b"]).await.unwrap(), Ack { replayed: true, ..first });
+    let refused = Err(CommitError::OutOfSequence { at, expected: 42 });
+    for (sequence, values) in [(43, &["x"][..]), (40, &["a"]), (41, &["b"]), (39, &["x"])] {
+        assert_eq!(send((7, 0, sequence), values).await, refused, "{sequence}");
+    }
+    assert_eq!(send((7, 0, 42), &["c"]).await.unwrap().appended[0].first, Offset(3));
+    assert_eq!(send((8, 0, 0), &["of another"]).await.unwrap().appended[0].first, Offset(4));
+    assert_eq!(f.values(at).await, ["a", "b", "other", "c", "of another"]);
+}
+
+pub(crate) async fn the_last_five_batches_of_a_producer_are_known(f: Fixture) {
+    let at = f.partition().await;
+    let send = async |sequence| f.engine.commit(commit([numbered(at, (7, 0, sequence), &["x"])])).await;
+    for sequence in 0..6 {
+        send(sequence).await.unwrap();
+    }
+    for sequence in 1..6 {
+        let again = send(sequence).await.unwrap();
+        assert_eq!((again.replayed, again.appended[0].first), (true, Offset(sequence.into())));
+    }
+    assert_eq!(send(0).await, Err(CommitError::OutOfSequence { at, expected: 6 }));
+}
+
+pub(crate) async fn a_later_epoch_fences_off_an_earlier_one(f: Fixture) {
+    let at = f.partition().await;
+    let send = async |epoch, sequence| f.engine.commit(commit([numbered(at, (7, epoch, sequence), &["x"])])).await;
+    send(3, 9).await.unwrap();
+    assert_eq!(send(4, 10).await, Err(CommitError::OutOfSequence { at, expected: 0 }));
+    send(4, 0).await.unwrap();
+    assert_eq!(send(3, 10).await, Err(CommitError::ProducerFenced { at, epoch: 4 }));
+    assert!(send(4, 0).await.unwrap().replayed);
+    assert_eq!(f.engine.bounds(at).unwrap().end, Offset(2));
+}
+
+pub(crate) async fn a_producer_that_was_quiet_for_a_day_may_go_on_with_any_number(f: Fixture) {
+    let at = f.partition().await;
+    let send = async |sequence| f.engine.commit(commit([numbered(at, (7, 0, sequence), &["x"])])).await;
+    send(0).await.unwrap();
+    f.clock.advance(Duration::from_hours(23));
+    assert_eq!(send(5).await, Err(CommitError::OutOfSequence { at, expected: 1 }));
+    f.clock.advance(Duration::from_hours(1));
+    assert!(!send(5).await.unwrap().replayed);
+}
+
+pub(crate) async fn numbered_batches_of_a_commit_are_decided_together(f: Fixture) {
+    let (one, two) = (f.partition().await, f.partition().await);
+    let numbers = |sequence| (7, 0, sequence);
+    let write = |to, sequence| numbered(to, numbers(sequence), &["x"]);
+    let torn = f.engine.commit(commit([write(one, 0), write(two, 0), write(one, 2)])).await;
+    assert_eq!(torn, Err(CommitError::OutOfSequence { at: one, expected: 1 }));
+    let whole = f.engine.commit(commit([write(one, 0), write(two, 0), write(one, 1)])).await.unwrap();
+    // One is there, one is new; an expectation is about what is new.
+    let known = Write { expect: Some(Offset(99)), ..write(one, 1) };
+    let mixed = f.engine.commit(commit([known, write(two, 1)])).await.unwrap();
+    assert_eq!((mixed.replayed, mixed.appended[0]), (false, whole.appended[2]));
+    assert_eq!([one, two].map(|at| f.engine.bounds(at).unwrap().end), [Offset(2), Offset(2)]);
+    let both = f.engine.commit(keyed(1, 1, [write(one, 2)])).await;
+    assert_eq!(both, Err(CommitError::KeyAndProducer));
+}
+
 pub(crate) async fn a_fetch_begins_with_the_batch_that_holds_the_offset(f: Fixture) {
     let at = f.partition().await;
     f.append(at, &["a", "b"]).await;
@@ -555,6 +625,11 @@ macro_rules! conformance {
             dropping_the_future_does_not_cancel_the_write,
             a_commit_beyond_the_limit_is_refused,
             a_relaxed_topic_keeps_what_it_acknowledged_and_shows_it_soon,
+            a_numbered_batch_is_appended_once_and_in_order,
+            the_last_five_batches_of_a_producer_are_known,
+            a_later_epoch_fences_off_an_earlier_one,
+            a_producer_that_was_quiet_for_a_day_may_go_on_with_any_number,
+            numbered_batches_of_a_commit_are_decided_together,
             a_fetch_begins_with_the_batch_that_holds_the_offset,
             a_fetch_respects_its_size_but_gives_at_least_one_batch,
             a_fetch_at_the_end_is_empty_and_beyond_it_out_of_range,

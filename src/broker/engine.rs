@@ -22,6 +22,14 @@
 //! refused does not use up its key. Memory for keys is bounded per [`Tenant`] and in all; beyond the bound the oldest
 //! are forgotten early.
 //!
+//! A batch that a Kafka producer has numbered ([`RecordBatch::producer`]) is appended once: among the last five batches of
+//! its producer and epoch in the partition, the one with the same numbers is answered with its first answer and appends
+//! nothing, even if [`Write::expect`] no longer holds. [`Ack::replayed`] is set if that is so for every write of the commit.
+//! Any other batch must follow the one before it, or begin a later epoch with number 0; an earlier epoch is
+//! [`CommitError::ProducerFenced`]. Producers are known across a crash and forgotten after 24 hours without a batch;
+//! memory for them is bounded. A commit has an idempotency key or numbered batches: with both it is
+//! [`CommitError::KeyAndProducer`].
+//!
 //! # Settings
 //! [`Engine::ensure_topic`] also says how the topic's records are kept ([`TopicSettings`]); the latest call counts. Settings
 //! are not stored: after a restart, until the engine has been told again, a topic keeps everything.
@@ -267,6 +275,25 @@ pub enum CommitError {
     /// The key was used with another body; nothing was appended.
     #[error("the idempotency key was used with another request")]
     KeyReused,
+    /// A batch is of an earlier epoch of its producer; nothing was appended.
+    #[error("the producer was fenced off by its epoch {epoch}")]
+    ProducerFenced {
+        /// The partition.
+        at: TopicPartition,
+        /// The epoch that counts.
+        epoch: i16,
+    },
+    /// A batch does not follow what its producer sent before; nothing was appended.
+    #[error("the producer's next sequence number is {expected}")]
+    OutOfSequence {
+        /// The partition.
+        at: TopicPartition,
+        /// The number that would follow.
+        expected: i32,
+    },
+    /// A commit with an idempotency key has a batch of a numbering producer; nothing was appended.
+    #[error("a commit has an idempotency key or numbered batches, not both")]
+    KeyAndProducer,
     /// The commit is larger than the engine takes.
     #[error("a commit has at most {limit} bytes")]
     TooLarge {

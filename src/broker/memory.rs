@@ -14,6 +14,7 @@ use super::engine::{
 };
 use super::idempotency::{Idempotency, IdempotencyLimits, Lookup, Remembered};
 use super::log::is_older;
+use super::producers::{self, Draft, ProducerLimits, Producers};
 use super::record::RecordBatch;
 use crate::clock::{Clock, Timestamp};
 use crate::names::{Offset, TopicId, TopicPartition};
@@ -45,8 +46,16 @@ struct Change {
 struct State {
     topics: BTreeMap<TopicId, Held>,
     idempotency: Idempotency,
+    producers: Producers,
     stats: EngineStats,
     closed: bool,
+}
+
+/// What becomes of a write.
+struct Placed {
+    answer: Appended,
+    /// A producer's batch that came before.
+    there: bool,
 }
 
 /// One topic.
@@ -114,6 +123,7 @@ impl MemoryEngine {
         let state = State {
             topics: BTreeMap::new(),
             idempotency: Idempotency::new(IdempotencyLimits::default()),
+            producers: Producers::new(ProducerLimits::default()),
             stats: EngineStats::default(),
             closed: false,
         };
@@ -149,35 +159,49 @@ impl State {
                 Lookup::Other => return Err(CommitError::KeyReused),
             }
         }
-        let appended = self.place(&commit)?;
-        self.append(&commit, &appended, now);
+        let (placed, draft) = self.place(&commit, now)?;
+        self.append(&commit, &placed, now);
+        draft.into_iter().for_each(|(key, known)| self.producers.insert(key, known));
+        let replayed = !placed.is_empty() && placed.iter().all(|placed| placed.there);
+        let appended: Vec<_> = placed.into_iter().map(|placed| placed.answer).collect();
         if let Some(key) = commit.idempotency {
             let (tenant, digest) = (commit.tenant, key.digest);
             let seen = Remembered { tenant, digest, at: now, appended: appended.clone().into() };
             self.idempotency.insert(key.key, seen);
         }
-        Ok(Ack { appended, replayed: false })
+        Ok(Ack { appended, replayed })
     }
 
     /// Decides where every write goes, changing nothing.
-    fn place(&self, commit: &Commit) -> Result<Vec<Appended>, CommitError> {
+    fn place(&self, commit: &Commit, now: Timestamp) -> Result<(Vec<Placed>, Draft), CommitError> {
         let mut ends = HashMap::new();
-        let mut appended = Vec::with_capacity(commit.writes.len());
+        let mut draft = Draft::new();
+        let mut placed = Vec::with_capacity(commit.writes.len());
+        if commit.idempotency.is_some() && commit.writes.iter().any(|write| write.batch.producer().is_some()) {
+            return Err(CommitError::KeyAndProducer);
+        }
         for write in &commit.writes {
             let known = self.partition(write.to).map_err(|_| CommitError::UnknownPartition(write.to))?;
             let next = ends.entry(write.to).or_insert(known.bounds.end);
+            let producer = |key| self.producers.get(key, now).cloned();
+            if let Some(answer) = producers::decide(&mut draft, producer, write, *next, now)? {
+                placed.push(Placed { answer, there: true });
+                continue;
+            }
             if write.expect.is_some_and(|expected| expected != *next) {
                 return Err(CommitError::OffsetMismatch { at: write.to, next: *next });
             }
             let timestamp = write.batch.max_timestamp();
-            appended.push(Appended { to: write.to, first: *next, count: write.batch.count(), timestamp });
+            let answer = Appended { to: write.to, first: *next, count: write.batch.count(), timestamp };
+            placed.push(Placed { answer, there: false });
             *next = write.batch.clone().with_base_offset(*next).next_offset();
         }
-        Ok(appended)
+        Ok((placed, draft))
     }
 
-    fn append(&mut self, commit: &Commit, appended: &[Appended], now: Timestamp) {
-        for (write, placed) in commit.writes.iter().zip(appended) {
+    fn append(&mut self, commit: &Commit, placed: &[Placed], now: Timestamp) {
+        let new = commit.writes.iter().zip(placed).filter(|(_, placed)| !placed.there);
+        for (write, Placed { answer: placed, .. }) in new {
             let index = usize::try_from(placed.to.partition).unwrap_or(usize::MAX);
             let log = self.topics.get_mut(&placed.to.topic).and_then(|held| held.partitions.get_mut(index));
             let log = log.expect("place() found the partition");

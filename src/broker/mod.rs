@@ -13,6 +13,7 @@ mod compaction;
 pub mod idempotency;
 mod log;
 pub use self::log::inspect;
+pub mod producers;
 
 pub mod disk;
 

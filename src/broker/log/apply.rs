@@ -17,10 +17,9 @@ use super::partition::Partition;
 use super::queue::Trim;
 use super::segment::index::{BatchFacts, Index};
 use super::segment::{Segment, SegmentKey, reader};
-use super::topics::{Partitions, Topics};
+use super::topics::Partitions;
 use super::wal::Position;
 use super::wal::writer::InUse;
-use super::watch::Notifier;
 use super::wire::len64;
 use crate::broker::disk::Open;
 use crate::broker::record::RecordBatch;
@@ -62,17 +61,20 @@ pub(super) enum Change {
 
 impl Change {
     /// Lets readers and writers see it.
-    pub(super) fn publish(&self, topics: &Topics, notifier: &Notifier) {
+    pub(super) fn publish(&self, shared: &Shared) {
         match self {
             Self::Created(partitions) => {
                 if let Some(first) = partitions.first() {
-                    topics.add(first.at.topic, partitions);
+                    shared.topics.add(first.at.topic, partitions);
                 }
             }
             Self::Deleted(topic, partitions) => {
-                topics.remove(*topic);
+                shared.topics.remove(*topic);
                 partitions.iter().for_each(|p| p.deleted.store(true, Ordering::SeqCst));
-                notifier.notify(partitions.iter());
+                let mut producers = shared.producers.lock();
+                partitions.iter().for_each(|p| producers.forget(p.at));
+                drop(producers);
+                shared.notifier.notify(partitions.iter());
             }
             Self::Trimmed(trim) => trim.starts.iter().for_each(|(partition, to)| partition.move_start(*to)),
         }

@@ -15,6 +15,7 @@ use super::segment::{self, SegmentKey};
 use super::space;
 use super::wal::Position;
 use crate::broker::disk::Open;
+use crate::broker::producers;
 
 /// How often the free space is looked at.
 const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -168,6 +169,7 @@ impl Checkpointer {
             partitions: snapshot.partitions,
             garbage: self.garbage.clone(),
             keys: self.keys(),
+            producers: self.producers(),
         };
         manifest.store(disk)?;
         self.shared.pool.give_back(snapshot.released);
@@ -190,6 +192,18 @@ impl Checkpointer {
                 all.extend(slice);
                 from = next;
             }
+        }
+        all
+    }
+
+    /// What is known of producers, like the keys.
+    fn producers(&self) -> Vec<(producers::Key, producers::Known)> {
+        self.shared.producers.lock().sweep(self.shared.clock.now());
+        let (mut all, mut from) = (Vec::new(), Some(0));
+        while let Some(after) = from {
+            let (slice, next) = self.shared.producers.lock().slice(after, ANSWERS_PER_SLICE);
+            all.extend(slice);
+            from = next;
         }
         all
     }

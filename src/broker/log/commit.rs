@@ -23,9 +23,10 @@ use super::wal::frame::{CREATE_BYTES, ENTRY_BYTES, FrameBuilder, KeyEntry, commi
 use super::wal::writer::Writer;
 use super::wire::{len_usize, len64};
 use crate::broker::engine::{
-    Ack, AdminError, Appended, Bounds, Commit, CommitError, Durability, IdempotencyKey, TopicSpec,
+    Ack, AdminError, Appended, Bounds, Commit, CommitError, Durability, IdempotencyKey, TopicSpec, Write,
 };
 use crate::broker::idempotency::{Lookup, Remembered};
+use crate::broker::producers::{self, Draft};
 use crate::clock::Timestamp;
 use crate::names::{Offset, TopicId, TopicPartition};
 
@@ -46,6 +47,8 @@ pub(super) struct Committer {
     runs: Runs,
     /// Keys in the frame; they become known with it.
     keys: HashMap<[u8; 16], Remembered>,
+    /// Producers in the frame, likewise.
+    numbered: Draft,
     changes: Vec<Change>,
     /// Answers that wait for a sync, and those that need not.
     replies: Vec<Reply>,
@@ -58,6 +61,22 @@ pub(super) struct Committer {
 struct Unsynced {
     since: Instant,
     bytes: usize,
+}
+
+/// What becomes of a write.
+enum Place {
+    Append(Arc<Partition>),
+    /// A producer's batch that is there already.
+    Known(Appended),
+}
+
+impl Place {
+    fn partition(&self) -> Option<&Arc<Partition>> {
+        match self {
+            Self::Append(partition) => Some(partition),
+            Self::Known(_) => None,
+        }
+    }
 }
 
 /// An answer on its way.
@@ -87,6 +106,7 @@ impl Committer {
             appends: Vec::new(),
             runs: Runs::default(),
             keys: HashMap::new(),
+            numbered: Draft::new(),
             changes: Vec::new(),
             replies: Vec::new(),
             early: Vec::new(),
@@ -238,28 +258,18 @@ impl Committer {
             // The first answer may have gone out before it was durable; this one says that it is.
             return answer.map(|ack| (ack, Durability::Durable));
         }
-        let partitions = self.resolve(&commit)?;
+        let (places, draft) = self.resolve(&commit)?;
         let relaxed = |partition: &Arc<Partition>| partition.settings().durability == Durability::Relaxed;
-        let relaxed = !partitions.is_empty() && partitions.iter().all(relaxed);
+        let relaxed = !places.is_empty() && places.iter().all(|place| place.partition().is_some_and(relaxed));
+        let replayed = !places.is_empty() && places.iter().all(|place| place.partition().is_none());
         let keyed = commit.idempotency.is_some();
         if keyed {
             // The key's entry counts appends back from itself, so all of them are this commit's.
-            partitions.iter().for_each(|partition| self.close_run(partition));
+            places.iter().filter_map(Place::partition).for_each(|partition| self.close_run(partition));
         }
-        let mut appended = Vec::with_capacity(commit.writes.len());
-        for (write, partition) in commit.writes.into_iter().zip(partitions) {
-            let first = Offset(partition.next.load(Ordering::Relaxed));
-            let batch = write.batch.with_base_offset(first);
-            partition.next.store(batch.next_offset().0, Ordering::Relaxed);
-            appended.push(Appended { to: write.to, first, count: batch.count(), timestamp: batch.max_timestamp() });
-            if keyed || write.expect.is_some() {
-                self.close_run(&partition);
-                append_to(&mut self.frame, &mut self.appends, (partition, batch));
-            } else {
-                let ripe = self.runs.add(partition, batch).into_iter().flatten();
-                ripe.for_each(|append| append_to(&mut self.frame, &mut self.appends, append));
-            }
-        }
+        let placed = commit.writes.into_iter().zip(places);
+        let appended: Vec<_> = placed.map(|(write, place)| self.place(write, place, keyed)).collect();
+        self.numbered.extend(draft);
         if let Some(IdempotencyKey { key, digest }) = commit.idempotency {
             let appends = u32::try_from(appended.len()).expect("a commit's size bounds its writes");
             self.frame.idempotency_key(&KeyEntry { key, digest, tenant: commit.tenant, appends });
@@ -267,7 +277,26 @@ impl Committer {
             self.keys.insert(key, Remembered { tenant: commit.tenant, digest, at: self.now, appended: answer });
         }
         let durability = if relaxed { Durability::Relaxed } else { Durability::Durable };
-        Ok((Ack { appended, replayed: false }, durability))
+        Ok((Ack { appended, replayed }, durability))
+    }
+
+    fn place(&mut self, write: Write, place: Place, keyed: bool) -> Appended {
+        let partition = match place {
+            Place::Append(partition) => partition,
+            Place::Known(answer) => return answer,
+        };
+        let first = Offset(partition.next.load(Ordering::Relaxed));
+        let batch = write.batch.with_base_offset(first);
+        partition.next.store(batch.next_offset().0, Ordering::Relaxed);
+        let appended = Appended { to: write.to, first, count: batch.count(), timestamp: batch.max_timestamp() };
+        if keyed || write.expect.is_some() {
+            self.close_run(&partition);
+            append_to(&mut self.frame, &mut self.appends, (partition, batch));
+        } else {
+            let ripe = self.runs.add(partition, batch).into_iter().flatten();
+            ripe.for_each(|append| append_to(&mut self.frame, &mut self.appends, append));
+        }
+        appended
     }
 
     fn close_run(&mut self, partition: &Partition) {
@@ -289,21 +318,39 @@ impl Committer {
         }
     }
 
-    /// The partitions of a commit's writes, if all may be appended. Changes nothing.
-    fn resolve(&self, commit: &Commit) -> Result<Vec<Arc<Partition>>, CommitError> {
+    /// Where a commit's writes go, if none is refused, and what that says of producers. Changes nothing.
+    fn resolve(&self, commit: &Commit) -> Result<(Vec<Place>, Draft), CommitError> {
         let find = |to| self.shared.topics.partition(to).ok_or(CommitError::UnknownPartition(to));
         let partitions = commit.writes.iter().map(|write| find(write.to)).collect::<Result<Vec<_>, _>>()?;
-        if commit.writes.iter().any(|write| write.expect.is_some()) {
-            let mut next: HashMap<TopicPartition, Offset> = HashMap::new();
-            for (write, partition) in commit.writes.iter().zip(&partitions) {
-                let next = next.entry(write.to).or_insert_with(|| Offset(partition.next.load(Ordering::Relaxed)));
-                if write.expect.is_some_and(|expected| expected != *next) {
-                    return Err(CommitError::OffsetMismatch { at: write.to, next: *next });
-                }
-                *next = write.batch.clone().with_base_offset(*next).next_offset();
-            }
+        let numbered = commit.writes.iter().any(|write| write.batch.producer().is_some());
+        if numbered && commit.idempotency.is_some() {
+            return Err(CommitError::KeyAndProducer);
         }
-        Ok(partitions)
+        let mut draft = Draft::new();
+        if !numbered && commit.writes.iter().all(|write| write.expect.is_none()) {
+            return Ok((partitions.into_iter().map(Place::Append).collect(), draft));
+        }
+        let mut next: HashMap<TopicPartition, Offset> = HashMap::new();
+        let mut places = Vec::with_capacity(partitions.len());
+        for (write, partition) in commit.writes.iter().zip(partitions) {
+            let next = next.entry(write.to).or_insert_with(|| Offset(partition.next.load(Ordering::Relaxed)));
+            if let Some(answer) = producers::decide(&mut draft, |key| self.producer(key), write, *next, self.now)? {
+                places.push(Place::Known(answer));
+                continue;
+            }
+            if write.expect.is_some_and(|expected| expected != *next) {
+                return Err(CommitError::OffsetMismatch { at: write.to, next: *next });
+            }
+            *next = write.batch.clone().with_base_offset(*next).next_offset();
+            places.push(Place::Append(partition));
+        }
+        Ok((places, draft))
+    }
+
+    /// What is known of a producer, durable or not.
+    fn producer(&self, key: producers::Key) -> Option<producers::Known> {
+        let known = self.numbered.get(&key).cloned();
+        known.or_else(|| self.shared.producers.lock().get(key, self.now).cloned())
     }
 
     fn decide_ensure(&mut self, spec: &TopicSpec) -> Result<(), AdminError> {
@@ -367,8 +414,12 @@ impl Committer {
             let mut known = shared.keys.lock();
             self.keys.drain().for_each(|(key, seen)| known.insert(key, seen));
         }
+        if !self.numbered.is_empty() {
+            let mut known = shared.producers.lock();
+            self.numbered.drain().for_each(|(key, numbered)| known.insert(key, numbered));
+        }
         for change in &self.changes {
-            change.publish(&shared.topics, &shared.notifier);
+            change.publish(shared);
         }
         if !self.appends.is_empty() {
             shared.counters.records.fetch_add(records, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::loss::Loss;
 use crate::broker::idempotency::IdempotencyLimits;
+use crate::broker::producers::ProducerLimits;
 
 /// Partitions of one topic.
 const PARTITIONS_MAX: u32 = 10_000;
@@ -54,6 +55,8 @@ pub struct EngineConfig {
     pub idempotency: IdempotencyLimits,
     /// Damage of the log to start without: exactly what a refused start has named.
     pub accept_loss: Option<Loss>,
+    /// Bounds of what is known of numbering producers.
+    pub producers: ProducerLimits,
 }
 
 impl Default for EngineConfig {
@@ -80,6 +83,7 @@ impl Default for EngineConfig {
             cold_reads_max: 16,
             idempotency: IdempotencyLimits::default(),
             accept_loss: None,
+            producers: ProducerLimits::default(),
         }
     }
 }

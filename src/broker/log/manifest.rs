@@ -2,19 +2,21 @@
 //!
 //! | at | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic `WEIRMAN4` |
+//! | 0 | 8 | magic `WEIRMAN5` |
 //! | 8 | 8 | length of the body |
 //! | 16 | 4 | CRC-32C of the body |
 //! | 20 | | body |
 //!
 //! Body, little endian: store id 16 B; position in the log: segment u64, byte u64, lsn u64, chain u32; next partition
-//! number u32; then three lists, each with its count u32:
+//! number u32; then four lists, each with its count u32:
 //! partitions {number u32, topic 16 B, partition of the topic u32, log start i64, compacted to i64, next offset i64,
 //! count u32 of segments {base i64, generation u32, bytes u64, next i64, max timestamp i64, first accepted i64, max accepted i64,
 //! delete horizon i64, sealed u8}};
 //! segments that are no longer needed and not yet removed {partition u32, base i64, generation u32};
 //! idempotency keys {key 16 B, digest 16 B, tenant 16 B, accepted i64, count u32 of answers {topic 16 B, partition u32,
-//! first i64, count u32, largest timestamp i64}}.
+//! first i64, count u32, largest timestamp i64}};
+//! producers {topic 16 B, partition u32, id i64, epoch i16, accepted i64, count u32 of batches {sequence i32, first i64,
+//! count u32, largest timestamp i64}}.
 
 use std::io;
 
@@ -26,13 +28,14 @@ use super::wire::{Fields, Put, len_usize, len64};
 use crate::broker::disk::{self, Disk, Open};
 use crate::broker::engine::{Appended, Tenant};
 use crate::broker::idempotency::Remembered;
+use crate::broker::producers::{Key, Known, Numbered};
 use crate::clock::Timestamp;
 use crate::names::{Offset, TopicId, TopicPartition};
 
 pub(super) const DIR: &str = "meta";
 const PATH: &str = "meta/manifest";
 const NEW_PATH: &str = "meta/manifest.new";
-const MAGIC: &[u8; 8] = b"WEIRMAN4";
+const MAGIC: &[u8; 8] = b"WEIRMAN5";
 const HEADER_BYTES: usize = 20;
 /// A manifest is never larger, in bytes; a million partitions, two million keys and eight million answers take less.
 const BYTES_MAX: u64 = 2 << 30;
@@ -47,6 +50,7 @@ pub(super) struct Manifest {
     pub(super) partitions: Vec<KnownPartition>,
     pub(super) garbage: Vec<SegmentKey>,
     pub(super) keys: Vec<([u8; 16], Remembered)>,
+    pub(super) producers: Vec<(Key, Known)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +122,7 @@ impl Manifest {
             out.u32(key.generation);
         });
         put_list(&mut out, &self.keys, put_key);
+        put_list(&mut out, &self.producers, put_producer);
         let body = &out[HEADER_BYTES..];
         let (len, crc) = (len64(body.len()), crc32c::crc32c(body));
         out[..8].copy_from_slice(MAGIC);
@@ -143,6 +148,7 @@ impl Manifest {
             partitions: list(&mut fields, 52, read_partition)?,
             garbage: list(&mut fields, 16, |f| read_segment_key(f.u32()?, f))?,
             keys: list(&mut fields, 60, read_key)?,
+            producers: list(&mut fields, 42, read_producer)?,
         };
         fields.0.is_empty().then_some(manifest)
     }
@@ -240,6 +246,35 @@ fn read_key(fields: &mut Fields<'_>) -> Option<([u8; 16], Remembered)> {
     Some((key, Remembered { tenant, digest, at, appended: appended.into() }))
 }
 
+fn put_producer(out: &mut Vec<u8>, ((to, id), known): &(Key, Known)) {
+    out.uuid(to.topic.0);
+    out.u32(to.partition);
+    out.i64(*id);
+    out.u16(known.epoch.cast_unsigned());
+    out.i64(known.at.0);
+    put_list(out, &known.batches, |out, batch| {
+        out.u32(batch.sequence.cast_unsigned());
+        out.i64(batch.first.0);
+        out.u32(batch.count);
+        out.i64(batch.timestamp.0);
+    });
+}
+
+fn read_producer(fields: &mut Fields<'_>) -> Option<(Key, Known)> {
+    let to = TopicPartition { topic: TopicId(fields.uuid()?), partition: fields.u32()? };
+    let key = (to, fields.i64()?);
+    let (epoch, at) = (fields.u16()?.cast_signed(), Timestamp(fields.i64()?));
+    let batches = list(fields, 24, |f| {
+        Some(Numbered {
+            sequence: f.u32()?.cast_signed(),
+            first: Offset(f.i64()?),
+            count: f.u32()?,
+            timestamp: Timestamp(f.i64()?),
+        })
+    })?;
+    Some((key, Known { epoch, at, batches }))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -264,6 +299,8 @@ mod tests {
             at: Timestamp(5),
             appended: Box::new([appended]),
         };
+        let batch = Numbered { sequence: 6, first: Offset(7), count: 2, timestamp: Timestamp(-8) };
+        let known = Known { epoch: 3, at: Timestamp(5), batches: vec![batch] };
         Manifest {
             store: Uuid::from_u128(1),
             position: Position { segment: 2, at: 4096, lsn: 17, chain: 0xdead_beef },
@@ -278,6 +315,7 @@ mod tests {
             }],
             garbage: vec![SegmentKey { partition: 5, base: Offset(77), generation: 1 }],
             keys: vec![([1; 16], seen)],
+            producers: vec![((at, 9), known)],
         }
     }
 

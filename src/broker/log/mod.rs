@@ -64,6 +64,7 @@ use self::wal::pool::Pool;
 use super::disk::Disk;
 use super::engine::{Bounds, EngineStats, FetchError};
 use super::idempotency::Idempotency;
+use super::producers::Producers;
 use super::record::RecordBatch;
 use crate::clock::{Clock, Timestamp};
 use crate::names::Offset;
@@ -86,6 +87,7 @@ pub(super) struct Shared {
     damage: scrub::Damage,
     space: space::Space,
     keys: Mutex<Idempotency>,
+    producers: Mutex<Producers>,
     /// Why nothing goes on, for good.
     fault: OnceLock<String>,
     stopped: AtomicBool,

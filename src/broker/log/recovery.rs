@@ -36,6 +36,7 @@ use super::{Counters, Log, Shared, apply, maintenance, scrub, space, spawn, topi
 use crate::broker::disk::{Disk, Open};
 use crate::broker::engine::{Appended, Bounds};
 use crate::broker::idempotency::Idempotency;
+use crate::broker::producers::Producers;
 use crate::clock::Clock;
 
 pub(super) const LOCK_PATH: &str = "LOCK";
@@ -168,6 +169,7 @@ fn create(disk: &dyn Disk) -> io::Result<Manifest> {
         partitions: Vec::new(),
         garbage: Vec::new(),
         keys: Vec::new(),
+        producers: Vec::new(),
     };
     manifest.store(disk)?;
     Ok(manifest)
@@ -193,6 +195,8 @@ impl Recovery {
     ) -> Self {
         let newest = sequences.last().copied().unwrap_or(0).max(manifest.position.segment);
         let (store, segment_bytes) = (manifest.store, config.wal_segment_bytes);
+        let mut producers = Producers::new(config.producers);
+        manifest.producers.into_iter().for_each(|(key, known)| producers.insert(key, known));
         let mut keys = Idempotency::new(config.idempotency);
         // The manifest's keys may be ahead of its segments. The log says those again; if it has lost them, they must not be
         // answered with.
@@ -213,6 +217,7 @@ impl Recovery {
             space: space::Space::default(),
             files: Files::new(Arc::clone(&disk), config.open_files_max),
             keys: Mutex::new(keys),
+            producers: Mutex::new(producers),
             fault: OnceLock::new(),
             stopped: AtomicBool::new(false),
             read_only: AtomicBool::new(false),

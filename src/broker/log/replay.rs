@@ -158,6 +158,7 @@ impl<'a> Replay<'a> {
         if end < base {
             self.missing.push(Missing { at: partition.at, from: end, to: base });
         }
+        self.shared.producers.lock().learn(partition.at, &batch, group.accepted);
         self.records += u64::from(batch.count());
         self.bytes += batch.len();
         let (to, count, timestamp) = (partition.at, batch.count(), batch.max_timestamp());
@@ -215,7 +216,7 @@ impl<'a> Replay<'a> {
     }
 
     fn change(&self, change: Change, group: &mut Group) {
-        change.publish(&self.shared.topics, &self.shared.notifier);
+        change.publish(&self.shared);
         group.changes.push(change);
     }
 

@@ -45,6 +45,17 @@ const MAX_TIMESTAMP_AT: usize = 35;
 const PRODUCER_AT: usize = 43;
 const COUNT_AT: usize = 57;
 
+/// The numbers that a producer gave a batch so that it is stored once, however often it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Producer {
+    /// Its id.
+    pub id: i64,
+    /// A later one fences off an earlier one.
+    pub epoch: i16,
+    /// Number of the batch's first record in its partition.
+    pub sequence: i32,
+}
+
 /// Producer id of a batch that no Kafka producer numbered.
 const NO_PRODUCER: i64 = -1;
 
@@ -87,6 +98,9 @@ pub enum BatchError {
     /// Compression, transactions, control records or bits that Weir keeps for itself.
     #[error("batch attributes {0:#06x} are not supported")]
     Attributes(u16),
+    /// A producer without an epoch or a number.
+    #[error("the batch has a producer id and no valid epoch or sequence")]
+    Producer,
     /// The number of records is not what the header says.
     #[error("the batch's record count does not match its records")]
     Count,
@@ -119,6 +133,11 @@ impl RecordBatch {
         let batch = Self::stored(bytes)?;
         if batch.attributes() != 0 {
             return Err(BatchError::Attributes(batch.attributes()));
+        }
+        let producer = batch.numbers();
+        let numbered = producer.id >= 0 && producer.epoch >= 0 && producer.sequence >= 0;
+        if producer.id != NO_PRODUCER && !numbered {
+            return Err(BatchError::Producer);
         }
         if batch.count() > limits.records_max {
             return Err(BatchError::TooLarge);
@@ -211,6 +230,20 @@ impl RecordBatch {
         u32_at(&self.bytes, COUNT_AT)
     }
 
+    /// Who numbered the batch, if a Kafka producer did.
+    #[must_use]
+    pub fn producer(&self) -> Option<Producer> {
+        Some(self.numbers()).filter(|producer| producer.id != NO_PRODUCER)
+    }
+
+    fn numbers(&self) -> Producer {
+        Producer {
+            id: i64_at(&self.bytes, PRODUCER_AT),
+            epoch: i16::from_be_bytes(array_at(&self.bytes, PRODUCER_AT + 8)),
+            sequence: i32_at(&self.bytes, PRODUCER_AT + 10),
+        }
+    }
+
     /// What the values are known to be.
     #[must_use]
     pub fn value_kind(&self) -> ValueKind {
@@ -282,7 +315,7 @@ impl RecordBatch {
 
     /// Whether the header says nothing of the records that another batch's could not: no producer, no gaps.
     pub(super) fn is_plain(&self) -> bool {
-        i64_at(&self.bytes, PRODUCER_AT) == NO_PRODUCER && self.last_offset_delta() == self.count() - 1
+        self.producer().is_none() && self.last_offset_delta() == self.count() - 1
     }
 
     pub(super) fn attributes(&self) -> u16 {

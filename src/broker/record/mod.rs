@@ -11,7 +11,7 @@ mod varint;
 
 use bytes::Bytes;
 
-pub use self::batch::{BatchError, BatchLimits, HEADER_BYTES, RecordBatch, Records};
+pub use self::batch::{BatchError, BatchLimits, HEADER_BYTES, Producer, RecordBatch, Records};
 pub use self::build::{BATCH_BYTES_MAX, BuildError, CHUNK_BYTES_MAX, split_into_batches};
 pub use self::merge::Merge;
 pub use self::partitioner::partition_for_key;

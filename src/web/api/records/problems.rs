@@ -159,6 +159,10 @@ fn commit(error: &CommitError) -> Problem {
         CommitError::ReadOnly => {
             Problem::new(Code::StorageReadonly, "The storage is full; nothing was written.").retry_after(FULL_RETRY_S)
         }
+        // Requests over HTTP carry no numbered batches.
+        CommitError::ProducerFenced { .. } | CommitError::OutOfSequence { .. } | CommitError::KeyAndProducer => {
+            internal(error)
+        }
         CommitError::Stopped => {
             let mut problem = draining();
             // The commit may have been on its way.
