@@ -103,6 +103,8 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), AdminError> {
+        // Of what is there at once: how long records are kept must not depend on whether the topic can grow.
+        self.shared().topics.set_settings(spec.id, spec.settings);
         let known = self.shared().topics.topic(spec.id).map_or(0, |partitions| partitions.len());
         if self.shared().is_stopped() || u32::try_from(known) != Ok(spec.partitions) {
             if self.shared().room() != Room::Ample && !self.shared().is_stopped() {

@@ -260,7 +260,9 @@ impl Committer {
         }
         let (places, draft) = self.resolve(&commit)?;
         let relaxed = |partition: &Arc<Partition>| partition.settings().durability == Durability::Relaxed;
-        let relaxed = !places.is_empty() && places.iter().all(|place| place.partition().is_some_and(relaxed));
+        // A numbering producer goes on from what it was told is there; that must not go back.
+        let relaxed =
+            draft.is_empty() && !places.is_empty() && places.iter().all(|place| place.partition().is_some_and(relaxed));
         let replayed = !places.is_empty() && places.iter().all(|place| place.partition().is_none());
         let keyed = commit.idempotency.is_some();
         if keyed {

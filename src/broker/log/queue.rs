@@ -89,8 +89,10 @@ impl Queue {
         if state.closed {
             return Err(Refused::Closed);
         }
-        // A request larger than the bound must get in some time: when nothing else waits.
-        if state.bytes > 0 && state.bytes + request.bytes() > self.bytes_max {
+        // What makes room is small and rare, and must not be kept out by what needs it. A request larger than the bound must
+        // get in some time: when nothing else waits.
+        let makes_room = matches!(request, Request::Delete { .. } | Request::Trim(_));
+        if !makes_room && state.bytes > 0 && state.bytes + request.bytes() > self.bytes_max {
             return Err(Refused::Full);
         }
         state.bytes += request.bytes();
@@ -200,9 +202,12 @@ mod tests {
         assert_eq!(queue.push(commit(1)).err(), Some(Refused::Full));
         assert_eq!(groups(&queue, 3000), [1]);
         queue.push(commit(1)).unwrap();
+        queue.push(commit(2000)).unwrap();
+        assert_eq!(queue.push(commit(2000)).err(), Some(Refused::Full));
+        queue.push(delete()).expect("what makes room is let in");
         queue.close();
         assert_eq!(queue.push(commit(1)).err(), Some(Refused::Closed));
-        assert_eq!(queue.take_group(&mut Vec::new(), 3000, None), Taken::Group);
+        assert_eq!(groups(&queue, 3000), [2, 1]);
         assert_eq!(queue.take_group(&mut Vec::new(), 3000, None), Taken::Closed);
     }
 }

@@ -196,14 +196,19 @@ impl Recovery {
         let newest = sequences.last().copied().unwrap_or(0).max(manifest.position.segment);
         let (store, segment_bytes) = (manifest.store, config.wal_segment_bytes);
         let mut producers = Producers::new(config.producers);
-        manifest.producers.into_iter().for_each(|(key, known)| producers.insert(key, known));
         let mut keys = Idempotency::new(config.idempotency);
-        // The manifest's keys may be ahead of its segments. The log says those again; if it has lost them, they must not be
-        // answered with.
+        // The manifest's keys and numbers may be ahead of its segments. The log says those again; if it has lost them, they
+        // must not be answered with. Answers of a topic that is gone stay.
         let next: HashMap<_, _> = manifest.partitions.iter().map(|known| (known.at, known.next)).collect();
-        let is_applied = |run: &Appended| next.get(&run.to).is_some_and(|next| run.first < *next);
+        let is_applied = |run: &Appended| next.get(&run.to).is_none_or(|next| run.first < *next);
         let applied = manifest.keys.into_iter().filter(|(_, seen)| seen.appended.iter().all(is_applied));
         applied.for_each(|(key, seen)| keys.insert(key, seen));
+        for ((at, id), mut known) in manifest.producers {
+            known.batches.retain(|batch| next.get(&at).is_none_or(|next| batch.first < *next));
+            if !known.batches.is_empty() {
+                producers.insert((at, id), known);
+            }
+        }
         let shared = Arc::new(Shared {
             topics: topics::Topics::default(),
             queue: Queue::new(config.queue_bytes_max),
