@@ -1,4 +1,4 @@
-//! Compaction: writes segments of compacted topics anew, without the records that [`compaction`](crate::broker::compaction)
+//! Compaction: writes segments of compacted topics anew, without the records that [`compaction`]
 //! takes out.
 //!
 //! It works on the maintenance thread and on sealed segments only, never on a partition's last one, so the newest record
