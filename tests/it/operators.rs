@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weir::embedded_postgres::testing::{self, TestDatabase};
 
 use crate::harness::Caller;
-use crate::process::{Server, last_line, succeeded, weir};
+use crate::process::{Server, every_number, last_line, succeeded, weir};
 
 /// The binary on a data directory and a database of the tests' own server.
 pub struct Place {
@@ -198,19 +198,6 @@ fn write_on(ada: &Caller, acknowledged: &Arc<AtomicU64>, stop: &Arc<AtomicBool>)
             acknowledged.store(n + 20, Ordering::SeqCst);
         }
     })
-}
-
-async fn every_number(reader: &Caller) -> Vec<u64> {
-    let (mut found, mut from) = (Vec::new(), "earliest".to_owned());
-    loop {
-        let page = reader.get(&format!("/v1/topics/orders/records?limit=1000&from={from}")).await.status(200).json();
-        let records = page["records"].as_array().unwrap();
-        if records.is_empty() {
-            return found;
-        }
-        found.extend(records.iter().map(|record| record["value"]["n"].as_u64().unwrap()));
-        page["next"].as_str().unwrap().clone_into(&mut from);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

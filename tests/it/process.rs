@@ -115,7 +115,7 @@ async fn make_topic(ada: &Caller) {
 }
 
 /// Every `n` in the topic, page by page.
-async fn every_number(reader: &Caller) -> Vec<u64> {
+pub async fn every_number(reader: &Caller) -> Vec<u64> {
     let (mut found, mut from) = (Vec::new(), "earliest".to_owned());
     loop {
         let page = reader.get(&format!("/v1/topics/orders/records?limit=1000&from={from}")).await.status(200).json();

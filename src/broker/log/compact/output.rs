@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::segment::index::{BatchFacts, Index};
-use super::super::segment::{Extent, NO_HORIZON, Segment, SegmentKey};
+use super::super::segment::{Extent, Segment, SegmentKey};
 use super::super::wire::len64;
 use crate::broker::compaction;
 use crate::broker::disk::{Disk, File, Open};
 use crate::broker::record::RecordBatch;
-use crate::clock::Timestamp;
 use crate::names::Offset;
 
 /// Batches are gathered up to this many bytes for one write.
@@ -28,15 +27,7 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn create(disk: &dyn Disk, key: SegmentKey) -> io::Result<Self> {
-        let extent = Extent {
-            bytes: 0,
-            next: key.base,
-            max_timestamp: Timestamp(i64::MIN),
-            first_accepted: Timestamp(i64::MAX),
-            max_accepted: Timestamp(i64::MIN),
-            delete_horizon: NO_HORIZON,
-            sealed: true,
-        };
+        let extent = Extent { sealed: true, ..Extent::empty(key.base) };
         let file = disk.open(&key.log_path(), Open::Empty)?;
         Ok(Self { key, file, index: Index::default(), extent, buffer: Vec::new(), written: 0 })
     }

@@ -97,18 +97,25 @@ struct State {
     index: Option<Index>,
 }
 
-impl Segment {
-    /// A new and empty one.
-    pub(super) fn new(key: SegmentKey) -> Self {
-        let extent = Extent {
+impl Extent {
+    /// Of a segment that has nothing yet and grows.
+    pub(in crate::broker::log) fn empty(base: Offset) -> Self {
+        Self {
             bytes: 0,
-            next: key.base,
+            next: base,
             max_timestamp: Timestamp(i64::MIN),
             first_accepted: Timestamp(i64::MAX),
             max_accepted: Timestamp(i64::MIN),
             delete_horizon: NO_HORIZON,
             sealed: false,
-        };
+        }
+    }
+}
+
+impl Segment {
+    /// A new and empty one.
+    pub(super) fn new(key: SegmentKey) -> Self {
+        let extent = Extent::empty(key.base);
         let state = State { extent, index: Some(Index::default()) };
         Self { partition: key.partition, base: key.base, generation: key.generation, state: Mutex::new(state) }
     }
